@@ -1,0 +1,53 @@
+//! What Goldcrest and its guests agree on: constants and layouts, nothing else.
+//!
+//! The monitor and the guest runtime both depend on this crate, so that a number is written once. It is `no_std`, has
+//! no dependencies and no code beyond checks of its own layouts. The contract is Goldcrest's own; a guest that wants
+//! to run elsewhere too offers another way in (PVH) beside it.
+//!
+//! # Direct entry
+//!
+//! An ELF64 image that carries a [`note::DirectEntry`] note is started in 64-bit mode, on page tables and descriptor
+//! tables that the host wrote: the first instruction that runs is the guest's own. The registers then hold:
+//!
+//! | register | value |
+//! |---|---|
+//! | `rip` | [`DirectEntry::entry`](note::DirectEntry::entry) |
+//! | `rdi` | guest-physical (= virtual) address of the [`boot_info::BootInfo`] |
+//! | `rsp` | 8 below the top of a fresh, zeroed stack of at least `stack_size` bytes with an unmapped guard page below |
+//! | `rflags` | bit 1, and IOPL 3 in ring 3; interrupts disabled |
+//! | `cs`, `ss` | the flat segments of [`selector`] for the ring that the note asks for |
+//! | `cr0`, `cr4`, `efer` | paging, write protection, SSE (`OSFXSR`), no-execute and `syscall` enabled |
+//! | others | zero |
+//!
+//! All RAM is mapped at its guest-physical address: readable and writable, not executable, but for the image's own
+//! segments, which have the permissions of their program headers, and page 0, which is not mapped. A segment must not
+//! be both writable and executable. The local APIC's page is mapped uncached.
+//!
+//! ```
+//! use goldcrest_abi::{doorbell, note::DirectEntry};
+//! assert_eq!(size_of::<DirectEntry>(), 56);
+//! assert_eq!(doorbell::EXIT % 4, 0);
+//! ```
+#![no_std]
+
+pub mod boot_info;
+pub mod doorbell;
+pub mod note;
+
+/// Selectors of the flat segments in the GDT that the host writes for direct entry.
+///
+/// The order is what `syscall` and `sysret` want of `IA32_STAR` (Intel SDM vol. 3A §5.8.8, AMD APM vol. 2 §6.1.1).
+pub mod selector {
+    /// 64-bit code, ring 0.
+    pub const KERNEL_CODE: u16 = 0x08;
+    /// Data and stack, ring 0.
+    pub const KERNEL_DATA: u16 = 0x10;
+    /// Data and stack, ring 3 (the requested privilege level is part of the value).
+    pub const USER_DATA: u16 = 0x18 | 3;
+    /// 64-bit code, ring 3 (the requested privilege level is part of the value).
+    pub const USER_CODE: u16 = 0x20 | 3;
+    /// The task state segment; its descriptor takes two slots.
+    pub const TSS: u16 = 0x28;
+    /// Bytes of the whole table.
+    pub const GDT_SIZE: usize = 0x38;
+}
