@@ -1,0 +1,44 @@
+//! Guest RAM of an x86-64 virtual machine.
+//!
+//! [`GuestRam`] reserves address space for a guest's memory and nothing more: pages come from the host when they are
+//! first touched. It lays RAM around the hole below 4 GiB ([`layout`]), backs it by anonymous memory or a shareable
+//! memfd, with huge pages on request, and maps page-aligned parts of an image file over it instead of reading them
+//! ([`GuestRam::load_file`]): a kernel of any size costs one system call, and all guests share its page cache.
+//!
+//! Access goes through [`vm_memory`], so that devices of the rust-vmm world work on it unchanged.
+//!
+//! ```
+//! use goldcrest_memory::{GuestRam, MemoryConfig};
+//!
+//! let ram = GuestRam::new(&MemoryConfig {
+//!     size: goldcrest_memory::parse_size("64M")?,
+//!     ..MemoryConfig::default()
+//! })?;
+//! ram.write(0x1000, b"hello")?;
+//! let mut bytes = [0; 5];
+//! ram.view().read(0x1000, &mut bytes)?;
+//! assert_eq!(&bytes, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What can go wrong
+//!
+//! Addresses are checked against the regions; nothing a guest or an image says reaches outside them. A mapped image
+//! file that is *truncated* by someone else while the guest runs ends the process with `SIGBUS`, as any mapped file
+//! does: replace image files by renaming, do not truncate them.
+
+pub mod layout;
+
+mod config;
+mod error;
+mod mapping;
+mod ram;
+mod view;
+
+pub use config::{Backing, HugePages, MemoryConfig, parse_size};
+pub use error::MemoryError;
+pub use ram::{GuestRam, Placed, Region};
+pub use view::GuestView;
+
+/// Bytes of a page.
+pub const PAGE_SIZE: u64 = 4096;

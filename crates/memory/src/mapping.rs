@@ -1,0 +1,94 @@
+//! The system calls: everything here that the compiler cannot check.
+#![allow(
+    unsafe_code,
+    reason = "mapping files over guest RAM and advising the kernel has no safe interface"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+
+use vm_memory::VolatileSlice;
+
+use crate::PAGE_SIZE;
+
+/// Maps `slice.len()` bytes of `file` from `offset` over `slice`, privately: the guest's writes stay its own.
+///
+/// The slice must be whole pages of a private small-page mapping, which it is checked for as far as its address tells.
+pub(crate) fn map_file_over(slice: &VolatileSlice, file: &File, offset: u64) -> io::Result<()> {
+    let guard = slice.ptr_guard_mut();
+    let address = guard.as_ptr().cast::<libc::c_void>();
+    let aligned = |n: u64| n.is_multiple_of(PAGE_SIZE);
+    if !aligned(address.addr() as u64) || !aligned(slice.len() as u64) || !aligned(offset) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the range is whole pages inside a mapping that `slice` borrows, so MAP_FIXED replaces guest RAM and
+    // nothing else. Guest RAM is only ever accessed as volatile bytes (nobody holds references into it), so that its
+    // contents changing is sound, and the new mapping lies within the old one, which unmaps it when dropped.
+    let mapped = unsafe {
+        libc::mmap(
+            address,
+            slice.len(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+            file.as_raw_fd(),
+            offset,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Reads exactly `slice.len()` bytes of `file` from `offset` into `slice`.
+pub(crate) fn read_into(slice: &VolatileSlice, file: &File, offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < slice.len() {
+        let rest = slice.offset(done).map_err(io::Error::other)?;
+        let guard = rest.ptr_guard_mut();
+        let at = offset
+            .checked_add(done as u64)
+            .and_then(|at| libc::off_t::try_from(at).ok())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: the kernel writes at most `rest.len()` bytes to memory that `rest` keeps mapped; guest RAM may be
+        // written at any time.
+        let count = unsafe { libc::pread(file.as_raw_fd(), guard.as_ptr().cast(), rest.len(), at) };
+        match usize::try_from(count) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => done += count,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Advises the kernel about all of `slice` (`MADV_*`).
+pub(crate) fn advise(slice: &VolatileSlice, advice: libc::c_int) -> io::Result<()> {
+    let guard = slice.ptr_guard_mut();
+    // SAFETY: the range is mapped for as long as `slice` lives; the advices used here (huge pages, populate) change
+    // no contents.
+    match unsafe { libc::madvise(guard.as_ptr().cast(), slice.len(), advice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A memfd of `size` bytes; `flags` are `MFD_*` beside close-on-exec.
+pub(crate) fn memfd(size: u64, flags: libc::c_uint) -> io::Result<File> {
+    // SAFETY: the name is a valid C string; no memory is involved.
+    let fd = unsafe { libc::memfd_create(c"guest-ram".as_ptr(), libc::MFD_CLOEXEC | flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(size)?;
+    Ok(file)
+}
