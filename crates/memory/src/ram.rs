@@ -229,6 +229,7 @@ fn host_error(what: &'static str, size: u64, source: io::Error) -> MemoryError {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

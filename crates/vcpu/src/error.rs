@@ -1,0 +1,68 @@
+//! What can go wrong.
+
+use std::io;
+
+/// Why the hypervisor did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VcpuError {
+    /// `/dev/kvm` cannot be opened.
+    #[error("cannot open {path}: {hint}")]
+    Open {
+        /// The device.
+        path: String,
+        /// What to do.
+        hint: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// An interface that this monitor does not know.
+    #[error("{path} speaks version {found} of the KVM interface, version 12 is needed")]
+    Version {
+        /// The device.
+        path: String,
+        /// What it says.
+        found: i32,
+    },
+    /// A capability is missing that nothing replaces.
+    #[error("this KVM lacks {0}")]
+    Missing(&'static str),
+    /// A call failed.
+    #[error("{call} failed")]
+    Call {
+        /// The call, by its name in the KVM interface.
+        call: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A model-specific register was refused.
+    #[error("this KVM does not let the guest have MSR {0:#x}")]
+    Msr(u32),
+    /// More CPUs than are possible.
+    #[error("{cpus} CPUs are not possible: from 1 to {max} are")]
+    Cpus {
+        /// How many were asked for.
+        cpus: u32,
+        /// How many are possible.
+        max: u32,
+    },
+    /// A saved state that cannot be.
+    #[error("saved state: {what} has {found} bytes, {expected} are needed")]
+    State {
+        /// Which part.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The size it should have.
+        expected: usize,
+    },
+}
+
+impl VcpuError {
+    pub(crate) fn call(call: &'static str) -> impl FnOnce(vmm_sys_util::errno::Error) -> Self {
+        move |error| Self::Call {
+            call,
+            source: error.into(),
+        }
+    }
+}

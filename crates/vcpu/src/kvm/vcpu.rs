@@ -1,0 +1,395 @@
+//! A virtual CPU on KVM.
+
+use std::sync::Arc;
+
+use goldcrest_x86::{Registers, SystemRegisters};
+use kvm_bindings::{
+    KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
+    kvm_vcpu_events, kvm_xcr, kvm_xcrs, kvm_xsave,
+};
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use vm_memory::GuestMemoryMmap;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::kick::Kicker;
+use super::{Kvm, call, convert};
+use crate::cpuid::Cpuid;
+use crate::{Exit, ExitHandler, Flow, Kick, Vcpu, VcpuError, VcpuState};
+
+/// Most data that one exit hands to a device at once.
+const MAX_ACCESS: usize = 8;
+
+/// A virtual CPU.
+pub struct KvmVcpu {
+    fd: VcpuFd,
+    kicker: Arc<Kicker>,
+    run_size: usize,
+    kvm: Kvm,
+    /// `IA32_APIC_BASE` as the kernel reset it, which system registers are set together with.
+    apic_base: u64,
+    /// The kernel may touch RAM for as long as any descriptor of the machine is open.
+    _memory: GuestMemoryMmap,
+}
+
+impl KvmVcpu {
+    pub(super) fn new(
+        kvm: Kvm,
+        vm: &VmFd,
+        memory: GuestMemoryMmap,
+        id: u32,
+        cpuid: &Cpuid,
+    ) -> Result<Self, VcpuError> {
+        let fd = vm
+            .create_vcpu(id.into())
+            .map_err(VcpuError::call("KVM_CREATE_VCPU"))?;
+        set_cpuid(&fd, cpuid)?;
+        let kicker = Kicker::new(&fd).map_err(|source| VcpuError::Call {
+            call: "mmap of the vCPU",
+            source,
+        })?;
+        // The kernel keeps the boot CPU's flag here (SDM vol. 3A §11.4.4).
+        let apic_base = fd
+            .get_sregs()
+            .map_err(VcpuError::call("KVM_GET_SREGS"))?
+            .apic_base;
+        Ok(Self {
+            run_size: vm.run_size(),
+            fd,
+            kicker: Arc::new(kicker),
+            kvm,
+            apic_base,
+            _memory: memory,
+        })
+    }
+
+    /// One `KVM_RUN`, and what it returned for. None: go on.
+    fn step(&mut self, handler: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError> {
+        let exit = match self.fd.run() {
+            Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
+                return Ok(self.port_access(handler));
+            }
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                data.fill(0xff);
+                handler.memory_read(address, data);
+                return Ok(None);
+            }
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                return Ok(requested(handler.memory_write(address, data)));
+            }
+            Ok(VcpuExit::IoapicEoi(vector)) => {
+                handler.end_of_interrupt(vector);
+                return Ok(None);
+            }
+            Ok(VcpuExit::IrqWindowOpen | VcpuExit::SetTpr) => return Ok(None),
+            Ok(VcpuExit::Hlt) => Exit::Halted,
+            Ok(VcpuExit::Shutdown) => Exit::Shutdown,
+            Ok(VcpuExit::SystemEvent(kind, _)) => Exit::SystemEvent(kind),
+            Ok(VcpuExit::FailEntry(reason, _)) => Exit::EntryFailure { reason },
+            Ok(VcpuExit::MemoryFault { gpa, .. }) => Exit::MemoryFault { address: gpa },
+            Ok(VcpuExit::Intr) => Exit::Kicked,
+            Ok(VcpuExit::InternalError) => {
+                let (suberror, data) = call::internal_error(self.fd.get_kvm_run());
+                Exit::InternalError { suberror, data }
+            }
+            Ok(_) => Exit::Unknown(self.fd.get_kvm_run().exit_reason),
+            Err(e) if e.errno() == libc::EINTR => {
+                self.kicker.returned();
+                Exit::Kicked
+            }
+            // A CPU that waits to be started was woken.
+            Err(e) if e.errno() == libc::EAGAIN => return Ok(None),
+            Err(e) => return Err(VcpuError::call("KVM_RUN")(e)),
+        };
+        Ok(Some(exit))
+    }
+
+    fn port_access(&mut self, handler: &mut dyn ExitHandler) -> Option<Exit> {
+        let Some(access) = call::port_access(self.fd.get_kvm_run(), self.run_size) else {
+            return Some(Exit::Unknown(kvm_bindings::KVM_EXIT_IO));
+        };
+        // A string instruction gives several items; all must be taken, as the guest will not repeat them.
+        let mut flow = Flow::Continue(());
+        for data in access.data.chunks_mut(access.size.clamp(1, MAX_ACCESS)) {
+            if !access.write {
+                data.fill(0xff);
+                handler.port_read(access.port, data);
+            } else if handler.port_write(access.port, data).is_break() {
+                flow = Flow::Break(());
+            }
+        }
+        requested(flow)
+    }
+
+    /// Hands over the 8259 pair's interrupt, or asks to be told when the guest can take it (api.rst §5,
+    /// `request_interrupt_window`).
+    fn external_interrupt(&mut self, handler: &mut dyn ExitHandler) -> Result<(), VcpuError> {
+        let mut wanted = handler.has_external_interrupt();
+        if wanted
+            && self.fd.get_kvm_run().ready_for_interrupt_injection != 0
+            && let Some(vector) = handler.acknowledge_external_interrupt()
+        {
+            call::interrupt(&self.fd, vector).map_err(VcpuError::call("KVM_INTERRUPT"))?;
+            wanted = handler.has_external_interrupt();
+        }
+        self.fd.get_kvm_run().request_interrupt_window = wanted.into();
+        Ok(())
+    }
+
+    /// Lets an instruction whose access was just served finish, so that registers are those after it (api.rst §4.10).
+    fn complete_access(&mut self) -> Result<(), VcpuError> {
+        self.kicker.only_complete();
+        let result = self.fd.run().map(|_| ());
+        self.kicker.completed();
+        match result {
+            Err(e) if e.errno() != libc::EINTR => Err(VcpuError::call("KVM_RUN")(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All model-specific registers that this CPU lets be read.
+    fn save_msrs(&self) -> Result<Vec<(u32, u64)>, VcpuError> {
+        let list = self
+            .kvm
+            .fd
+            .get_msr_index_list()
+            .map_err(VcpuError::call("KVM_GET_MSR_INDEX_LIST"))?;
+        let mut saved = Vec::new();
+        let mut rest = list.as_slice();
+        while !rest.is_empty() {
+            let mut msrs = msr_list(rest.iter().map(|&index| (index, 0)))?;
+            // Stops at the first that cannot be read.
+            let count = self
+                .fd
+                .get_msrs(&mut msrs)
+                .map_err(VcpuError::call("KVM_GET_MSRS"))?;
+            saved.extend(
+                msrs.as_slice()
+                    .iter()
+                    .take(count)
+                    .map(|m| (m.index, m.data)),
+            );
+            rest = rest.get(count + 1..).unwrap_or_default();
+        }
+        Ok(saved)
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn run(&mut self, handler: &mut dyn ExitHandler) -> Result<Exit, VcpuError> {
+        self.kicker.enter();
+        let result = loop {
+            if let Err(error) = self.external_interrupt(handler) {
+                break Err(error);
+            }
+            match self.step(handler) {
+                Ok(None) => {}
+                Ok(Some(exit)) => break Ok(exit),
+                Err(error) => break Err(error),
+            }
+        };
+        self.kicker.leave();
+        result
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        self.kicker.clone()
+    }
+
+    fn registers(&self) -> Result<Registers, VcpuError> {
+        let registers = self
+            .fd
+            .get_regs()
+            .map_err(VcpuError::call("KVM_GET_REGS"))?;
+        Ok(convert::from_kvm_regs(&registers))
+    }
+
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), VcpuError> {
+        self.fd
+            .set_regs(&convert::to_kvm_regs(registers))
+            .map_err(VcpuError::call("KVM_SET_REGS"))
+    }
+
+    fn system_registers(&self) -> Result<SystemRegisters, VcpuError> {
+        let sregs = self
+            .fd
+            .get_sregs()
+            .map_err(VcpuError::call("KVM_GET_SREGS"))?;
+        Ok(convert::from_kvm_sregs(&sregs))
+    }
+
+    fn set_system_registers(&mut self, registers: &SystemRegisters) -> Result<(), VcpuError> {
+        self.fd
+            .set_sregs(&convert::to_kvm_sregs(registers, self.apic_base))
+            .map_err(VcpuError::call("KVM_SET_SREGS"))
+    }
+
+    fn msr(&self, index: u32) -> Result<u64, VcpuError> {
+        let mut msrs = msr_list([(index, 0)])?;
+        match (self.fd.get_msrs(&mut msrs), msrs.as_slice()) {
+            (Ok(1), [msr]) => Ok(msr.data),
+            _ => Err(VcpuError::Msr(index)),
+        }
+    }
+
+    fn set_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<(), VcpuError> {
+        if msrs.is_empty() {
+            return Ok(());
+        }
+        let list = msr_list(msrs.iter().copied())?;
+        // The count of those before the first that was refused.
+        let count = self
+            .fd
+            .set_msrs(&list)
+            .map_err(VcpuError::call("KVM_SET_MSRS"))?;
+        match msrs.get(count) {
+            Some((index, _)) => Err(VcpuError::Msr(*index)),
+            None => Ok(()),
+        }
+    }
+
+    fn tsc_khz(&self) -> u64 {
+        self.fd.get_tsc_khz().map_or(0, u64::from)
+    }
+
+    fn translate(&self, address: u64) -> Option<u64> {
+        let translation = self.fd.translate_gva(address).ok()?;
+        (translation.valid != 0).then_some(translation.physical_address)
+    }
+
+    fn save(&mut self) -> Result<VcpuState, VcpuError> {
+        self.complete_access()?;
+        let fd = &self.fd;
+        let cpuid = fd
+            .get_cpuid2(KVM_MAX_CPUID_ENTRIES)
+            .map_err(VcpuError::call("KVM_GET_CPUID2"))?;
+        let sregs = fd.get_sregs().map_err(VcpuError::call("KVM_GET_SREGS"))?;
+        let xcrs = fd.get_xcrs().map_err(VcpuError::call("KVM_GET_XCRS"))?;
+        let xsave = fd.get_xsave().map_err(VcpuError::call("KVM_GET_XSAVE"))?;
+        let local_apic = fd.get_lapic().map_err(VcpuError::call("KVM_GET_LAPIC"))?;
+        let debug = fd
+            .get_debug_regs()
+            .map_err(VcpuError::call("KVM_GET_DEBUGREGS"))?;
+        let events = fd
+            .get_vcpu_events()
+            .map_err(VcpuError::call("KVM_GET_VCPU_EVENTS"))?;
+        let mp_state = fd
+            .get_mp_state()
+            .map_err(VcpuError::call("KVM_GET_MP_STATE"))?;
+        let xcr_count = usize::try_from(xcrs.nr_xcrs).unwrap_or(0);
+        Ok(VcpuState {
+            registers: self.registers()?,
+            system: convert::from_kvm_sregs(&sregs),
+            apic_base: sregs.apic_base,
+            cpuid: convert::from_kvm_cpuid(&cpuid),
+            msrs: self.save_msrs()?,
+            xcrs: xcrs
+                .xcrs
+                .iter()
+                .take(xcr_count)
+                .map(|x| (x.xcr, x.value))
+                .collect(),
+            xsave: xsave.as_bytes().to_vec(),
+            local_apic: local_apic.as_bytes().to_vec(),
+            events: events.as_bytes().to_vec(),
+            debug: debug.as_bytes().to_vec(),
+            mp_state: mp_state.mp_state,
+        })
+    }
+
+    fn restore(&mut self, state: &VcpuState) -> Result<(), VcpuError> {
+        let xsave: kvm_xsave = parse("XSAVE area", &state.xsave)?;
+        let local_apic: kvm_lapic_state = parse("local APIC", &state.local_apic)?;
+        let events: kvm_vcpu_events = parse("events", &state.events)?;
+        let debug: kvm_debugregs = parse("debug registers", &state.debug)?;
+        let xcrs = xcr_list(&state.xcrs)?;
+
+        set_cpuid(&self.fd, &state.cpuid)?;
+        let mp_state = kvm_mp_state {
+            mp_state: state.mp_state,
+        };
+        self.fd
+            .set_mp_state(mp_state)
+            .map_err(VcpuError::call("KVM_SET_MP_STATE"))?;
+        self.set_registers(&state.registers)?;
+        self.apic_base = state.apic_base;
+        self.set_system_registers(&state.system)?;
+        self.fd
+            .set_xcrs(&xcrs)
+            .map_err(VcpuError::call("KVM_SET_XCRS"))?;
+        call::set_xsave(&self.fd, &xsave).map_err(VcpuError::call("KVM_SET_XSAVE"))?;
+        self.fd
+            .set_debug_regs(&debug)
+            .map_err(VcpuError::call("KVM_SET_DEBUGREGS"))?;
+        self.fd
+            .set_lapic(&local_apic)
+            .map_err(VcpuError::call("KVM_SET_LAPIC"))?;
+        for msr in &state.msrs {
+            // KVM lists registers that it then lets nobody set to what it gave: those keep their reset value.
+            match self.set_msrs(&[*msr]) {
+                Err(VcpuError::Msr(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.fd
+            .set_vcpu_events(&events)
+            .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))
+    }
+}
+
+fn requested(flow: Flow) -> Option<Exit> {
+    flow.is_break().then_some(Exit::Requested)
+}
+
+fn set_cpuid(fd: &VcpuFd, cpuid: &Cpuid) -> Result<(), VcpuError> {
+    let list = convert::to_kvm_cpuid(cpuid).ok_or(VcpuError::State {
+        what: "CPUID",
+        found: cpuid.entries.len(),
+        expected: KVM_MAX_CPUID_ENTRIES,
+    })?;
+    fd.set_cpuid2(&list)
+        .map_err(VcpuError::call("KVM_SET_CPUID2"))
+}
+
+fn msr_list(msrs: impl IntoIterator<Item = (u32, u64)>) -> Result<Msrs, VcpuError> {
+    let entries: Vec<_> = msrs
+        .into_iter()
+        .map(|(index, data)| kvm_msr_entry {
+            index,
+            data,
+            ..kvm_msr_entry::default()
+        })
+        .collect();
+    Msrs::from_entries(&entries).map_err(|_| VcpuError::State {
+        what: "MSRs",
+        found: entries.len(),
+        expected: kvm_bindings::KVM_MAX_MSR_ENTRIES,
+    })
+}
+
+fn xcr_list(xcrs: &[(u32, u64)]) -> Result<kvm_xcrs, VcpuError> {
+    let mut list = kvm_xcrs::default();
+    if xcrs.len() > list.xcrs.len() {
+        return Err(VcpuError::State {
+            what: "XCRs",
+            found: xcrs.len(),
+            expected: list.xcrs.len(),
+        });
+    }
+    for (slot, &(xcr, value)) in list.xcrs.iter_mut().zip(xcrs) {
+        *slot = kvm_xcr {
+            xcr,
+            value,
+            ..kvm_xcr::default()
+        };
+        list.nr_xcrs += 1;
+    }
+    Ok(list)
+}
+
+fn parse<T: FromBytes>(what: &'static str, bytes: &[u8]) -> Result<T, VcpuError> {
+    T::read_from_bytes(bytes).map_err(|_| VcpuError::State {
+        what,
+        found: bytes.len(),
+        expected: size_of::<T>(),
+    })
+}

@@ -1,0 +1,83 @@
+//! A virtual machine on KVM.
+
+use std::sync::Arc;
+
+use goldcrest_irq::MsiSink;
+use goldcrest_memory::GuestRam;
+use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap};
+use kvm_ioctls::VmFd;
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+
+use super::msi::{IOAPIC_PINS, KvmMsiSink};
+use super::{Kvm, KvmVcpu, call};
+use crate::cpuid::Cpuid;
+use crate::{VcpuError, Vm};
+
+/// Three pages below 4 GiB that KVM needs on Intel CPUs that cannot run real mode, and one for its page table.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+/// How often `KVM_CREATE_VM` is tried again when a signal interrupted it.
+const CREATE_TRIES: u32 = 5;
+
+/// A virtual machine.
+pub struct KvmVm {
+    fd: Arc<VmFd>,
+    kvm: Kvm,
+    sink: Arc<KvmMsiSink>,
+    /// The kernel has the addresses of this memory for as long as `fd` is open.
+    memory: GuestMemoryMmap,
+}
+
+impl KvmVm {
+    pub(super) fn new(kvm: &Kvm, ram: &GuestRam) -> Result<Self, VcpuError> {
+        let fd = create(kvm)?;
+        let split = kvm_enable_cap {
+            cap: KVM_CAP_SPLIT_IRQCHIP,
+            args: [IOAPIC_PINS.into(), 0, 0, 0],
+            ..kvm_enable_cap::default()
+        };
+        fd.enable_cap(&split)
+            .map_err(|_| VcpuError::Missing("KVM_CAP_SPLIT_IRQCHIP (Linux 4.4 or newer has it)"))?;
+        fd.set_identity_map_address(IDENTITY_MAP_ADDRESS)
+            .map_err(VcpuError::call("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(TSS_ADDRESS)
+            .map_err(VcpuError::call("KVM_SET_TSS_ADDR"))?;
+        let memory = ram.memory().clone();
+        for (slot, region) in (0..).zip(memory.iter()) {
+            let host = region
+                .get_host_address(MemoryRegionAddress(0))
+                .map_err(|_| VcpuError::Missing("a host address of guest RAM"))?;
+            call::set_memory(&fd, slot, region.start_addr().0, host, region.len())
+                .map_err(VcpuError::call("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        let fd = Arc::new(fd);
+        Ok(Self {
+            sink: Arc::new(KvmMsiSink::new(fd.clone())),
+            fd,
+            kvm: kvm.clone(),
+            memory,
+        })
+    }
+}
+
+impl Vm for KvmVm {
+    type Vcpu = KvmVcpu;
+
+    fn create_vcpu(&self, id: u32, cpuid: &Cpuid) -> Result<KvmVcpu, VcpuError> {
+        KvmVcpu::new(self.kvm.clone(), &self.fd, self.memory.clone(), id, cpuid)
+    }
+
+    fn msi_sink(&self) -> Arc<dyn MsiSink> {
+        self.sink.clone()
+    }
+}
+
+fn create(kvm: &Kvm) -> Result<VmFd, VcpuError> {
+    let mut tries = CREATE_TRIES;
+    loop {
+        match kvm.fd.create_vm() {
+            Err(e) if e.errno() == libc::EINTR && tries > 1 => tries -= 1,
+            result => return result.map_err(VcpuError::call("KVM_CREATE_VM")),
+        }
+    }
+}
