@@ -1,0 +1,118 @@
+//! What can be wrong with the content of an image.
+
+/// Why an image is refused. Each message carries the value that was found and, where there is one, the limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
+pub enum BadImage {
+    #[error(
+        "not a kernel or unikernel: begins with {begins}{hint}; expected an ELF64 or a bzImage"
+    )]
+    UnknownFormat { begins: String, hint: &'static str },
+    #[error("{what} ends at byte {end}, but the image has {len}: it is truncated or damaged")]
+    Truncated {
+        what: &'static str,
+        end: u64,
+        len: u64,
+    },
+
+    #[error(
+        "ELF class {class}, data encoding {data}, version {version}: expected 2, 1, 1 (64-bit, little-endian)"
+    )]
+    NotElf64 { class: u8, data: u8, version: u8 },
+    #[error("ELF for machine {found}: expected 62 (x86-64)")]
+    Machine { found: u16 },
+    #[error(
+        "a position-independent ELF (type 3): link it at a fixed address (-no-pie, -C relocation-model=static)"
+    )]
+    PositionIndependent,
+    #[error("ELF type {found}: expected 2 (executable)")]
+    NotExecutable { found: u16 },
+    #[error("program headers of {size} bytes: expected 56")]
+    ProgramHeaderSize { size: u16 },
+    #[error("{count} program headers: at most {limit} are read")]
+    TooManyProgramHeaders { count: u16, limit: u16 },
+    #[error("no loadable segment (PT_LOAD)")]
+    NoSegments,
+    #[error(
+        "segment {segment} has {file_size} bytes in the file, but only {memory_size} in memory"
+    )]
+    FileSizeOverMemorySize {
+        segment: u16,
+        file_size: u64,
+        memory_size: u64,
+    },
+    #[error("segment {segment} takes {size} bytes at {offset:#x} of the file, which has {len}")]
+    SegmentPastEnd {
+        segment: u16,
+        offset: u64,
+        size: u64,
+        len: u64,
+    },
+    #[error(
+        "segment {segment} of {memory_size} bytes at address {address:#x} exceeds 64-bit addresses"
+    )]
+    SegmentWraps {
+        segment: u16,
+        address: u64,
+        memory_size: u64,
+    },
+    #[error("segments {first} and {second} overlap at address {address:#x}")]
+    SegmentsOverlap {
+        first: u16,
+        second: u16,
+        address: u64,
+    },
+    #[error("{what} {entry:#x} lies outside of every segment")]
+    EntryOutside { what: &'static str, entry: u64 },
+    #[error("{what} {entry:#x} lies in segment {segment}, which is not executable")]
+    EntryNotExecutable {
+        what: &'static str,
+        entry: u64,
+        segment: u16,
+    },
+
+    #[error("a note segment of {size} bytes: at most {limit} are read")]
+    NotesTooLarge { size: u64, limit: u64 },
+    #[error("a note exceeds its segment, of which {left} bytes are left")]
+    NoteTruncated { left: usize },
+    #[error("the {note} note has {size} bytes: expected {expected}")]
+    NoteSize {
+        note: &'static str,
+        size: usize,
+        expected: &'static str,
+    },
+    #[error("two direct-entry notes")]
+    TwoDirectNotes,
+
+    #[error("made for version {found} of direct entry: this host has version {expected}")]
+    DirectVersion { found: u32, expected: u32 },
+    #[error("wants ring {found}: 0 and 3 are offered")]
+    DirectRing { found: u32 },
+    #[error("direct-entry flags {found:#x}: this host knows {known:#x}")]
+    DirectFlags { found: u32, known: u32 },
+    #[error("the reserved field of the direct-entry note is {found:#x}: expected 0")]
+    DirectReserved { found: u32 },
+    #[error("a trap stack at {found:#x}: expected a 16-byte aligned address in RAM above page 0")]
+    TrapStack { found: u64 },
+    #[error("a stack of {wanted} bytes in {ram} bytes of RAM")]
+    StackSize { wanted: u64, ram: u64 },
+    #[error(
+        "segment {segment} is both writable and executable: link code and data into separate segments"
+    )]
+    WriteAndExecute { segment: u16 },
+    #[error(
+        "segments {first} and {second} share the page at {page:#x} with different permissions: link them page-aligned (-z separate-code)"
+    )]
+    SharedPage { first: u16, second: u16, page: u64 },
+    #[error(
+        "segment {segment} is linked at {virtual_address:#x} but placed at {physical_address:#x}: direct entry maps RAM one to one"
+    )]
+    NotIdentity {
+        segment: u16,
+        virtual_address: u64,
+        physical_address: u64,
+    },
+    #[error("{what} {entry:#x} exceeds 32-bit addresses")]
+    EntryOver4GiB { what: &'static str, entry: u64 },
+}

@@ -1,0 +1,152 @@
+//! What a guest of direct entry is told: `BootInfo`, the memory map, the command line, the kvmclock page.
+
+use goldcrest_abi::boot_info::{BootInfo, MAGIC, MemoryRegion, mark, region};
+use goldcrest_abi::note;
+use goldcrest_memory::PAGE_SIZE;
+
+use crate::areas::{AreaKind, Areas};
+use crate::memory_map::memory_map;
+use crate::{BootConfig, BootError, Image};
+
+/// The longest command line of direct entry, in bytes.
+pub const MAX_DIRECT_CMDLINE: u64 = 64 * 1024;
+
+/// Offsets into the block. The kvmclock has cache lines of its own.
+const PVCLOCK: u64 = 192;
+const REGIONS: u64 = 256;
+const _: () = assert!(size_of::<BootInfo>() as u64 <= PVCLOCK);
+
+/// Areas claimed after the size of the block is settled: the block's own two.
+const LATE_AREAS: usize = 2;
+
+/// The block that begins with `BootInfo`.
+pub(crate) struct InfoBlock<'a> {
+    info: BootInfo,
+    cmdline: &'a str,
+    /// Offset of the command line, after the most regions that there can be.
+    cmdline_offset: u64,
+}
+
+impl<'a> InfoBlock<'a> {
+    pub(crate) fn new(
+        image: &Image,
+        areas: &Areas,
+        config: &BootConfig<'a>,
+        (initrd, initrd_len): (u64, u64),
+        pvclock: bool,
+    ) -> Result<Self, BootError> {
+        let cmdline = config.cmdline;
+        let cmdline_len = as_u64(cmdline.len());
+        if cmdline_len > MAX_DIRECT_CMDLINE {
+            return Err(BootError::CommandLineTooLong {
+                image: image.name().to_owned(),
+                len: cmdline.len(),
+                limit: MAX_DIRECT_CMDLINE,
+            });
+        }
+        // Each area is at most one region, with a free one before it.
+        let most = 2 * (areas.used().len() + LATE_AREAS) + areas.ram().len();
+        let info = BootInfo {
+            magic: MAGIC,
+            version: note::VERSION,
+            size: 144,
+            cmdline: 0,
+            cmdline_len,
+            regions: 0,
+            region_count: 0,
+            initrd,
+            initrd_len,
+            rsdp: 0,
+            fdt: 0,
+            pvclock: u64::from(pvclock),
+            tsc_khz: config.tsc_khz,
+            wall_clock_ns: config.wall_clock_ns,
+            cpus: config.cpus,
+            reserved: 0,
+            marks: [0; mark::COUNT],
+        };
+        Ok(Self {
+            info,
+            cmdline,
+            cmdline_offset: REGIONS + as_u64(most * size_of::<MemoryRegion>()),
+        })
+    }
+
+    /// Bytes, in whole pages.
+    pub(crate) fn len(&self) -> u64 {
+        (self.cmdline_offset + self.info.cmdline_len).next_multiple_of(PAGE_SIZE)
+    }
+
+    /// Where the kvmclock page is, if the block lies at `base`.
+    pub(crate) fn pvclock(&self, base: u64) -> u64 {
+        base + PVCLOCK
+    }
+
+    /// The block's content if it lies at `base`.
+    pub(crate) fn bytes(&self, base: u64, areas: &Areas) -> Vec<u8> {
+        let regions = memory_map(areas, region::USABLE, region_kind);
+        let info = BootInfo {
+            cmdline: base + self.cmdline_offset,
+            regions: base + REGIONS,
+            region_count: as_u64(regions.len()),
+            pvclock: self.info.pvclock * self.pvclock(base),
+            ..self.info
+        };
+        let mut bytes = encode(&info).to_vec();
+        bytes.resize(usize_of(REGIONS), 0);
+        for (range, kind) in regions {
+            let words = [range.start, range.end - range.start, u64::from(kind)];
+            bytes.extend(words.map(u64::to_le_bytes).as_flattened());
+        }
+        bytes.resize(usize_of(self.cmdline_offset), 0);
+        bytes.extend(self.cmdline.as_bytes());
+        bytes
+    }
+}
+
+fn region_kind(kind: AreaKind) -> u32 {
+    match kind {
+        AreaKind::Image => region::IMAGE,
+        AreaKind::Stack => region::STACK,
+        AreaKind::Initrd => region::INITRD,
+        _ => region::RESERVED,
+    }
+}
+
+fn encode(info: &BootInfo) -> [u8; 144] {
+    let [entry, main, exit, spare] = info.marks;
+    let words = [
+        info.magic,
+        u64::from(info.version) | u64::from(info.size) << 32,
+        info.cmdline,
+        info.cmdline_len,
+        info.regions,
+        info.region_count,
+        info.initrd,
+        info.initrd_len,
+        info.rsdp,
+        info.fdt,
+        info.pvclock,
+        info.tsc_khz,
+        info.wall_clock_ns,
+        u64::from(info.cpus) | u64::from(info.reserved) << 32,
+        entry,
+        main,
+        exit,
+        spare,
+    ];
+    let mut bytes = [0; 144];
+    let fields = bytes
+        .iter_mut()
+        .zip(words.iter().flat_map(|word| word.to_le_bytes()));
+    fields.for_each(|(field, byte)| *field = byte);
+    bytes
+}
+
+fn as_u64(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn usize_of(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,149 @@
+//! What can go wrong between an image and a guest ready to start.
+
+use std::io;
+use std::path::PathBuf;
+
+use goldcrest_memory::MemoryError;
+
+use crate::{BadImage, Protocol};
+
+/// An image that cannot be opened, or cannot be booted as it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// The file cannot be opened.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory, a pipe, a device: nothing that can be mapped.
+    #[error("{}: not a regular file but a {found}", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// The file has no bytes.
+    #[error("{image}: empty")]
+    Empty {
+        /// The image.
+        image: String,
+    },
+    /// Reading failed.
+    #[error("{image}: cannot read {len} bytes at {offset:#x}")]
+    Read {
+        /// The image.
+        image: String,
+        /// Where in the file.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The image's content is not what its format demands, or more than this loader takes.
+    #[error("{image}: {problem}")]
+    Image {
+        /// The image.
+        image: String,
+        /// What is wrong with it.
+        problem: BadImage,
+    },
+    /// A protocol was asked for that the image does not offer.
+    #[error("{image}: cannot be started by {asked}: it offers {offered}")]
+    NotOffered {
+        /// The image.
+        image: String,
+        /// What was asked for.
+        asked: Protocol,
+        /// What the image offers, in words.
+        offered: String,
+    },
+    /// A part of the image lies where the guest has no RAM.
+    #[error("{image}: {what} takes {start:#x}-{last:#x}, where the guest has no RAM ({ram})")]
+    OutsideRam {
+        /// The image.
+        image: String,
+        /// Which part.
+        what: String,
+        /// The first guest-physical address.
+        start: u64,
+        /// The last guest-physical address.
+        last: u64,
+        /// The guest's RAM, in words.
+        ram: String,
+    },
+    /// Two things claim the same addresses.
+    #[error("{image}: {what} takes {start:#x}-{last:#x}, which overlaps {other}")]
+    Overlap {
+        /// The image.
+        image: String,
+        /// Which part.
+        what: String,
+        /// The first guest-physical address.
+        start: u64,
+        /// The last guest-physical address.
+        last: u64,
+        /// What is there already.
+        other: String,
+    },
+    /// No gap in the guest's RAM is large enough.
+    #[error(
+        "{what} of {len} bytes does not fit below {limit:#x}: give the guest more memory ({ram} now)"
+    )]
+    NoRoom {
+        /// What was to be placed.
+        what: &'static str,
+        /// Its size, in bytes.
+        len: u64,
+        /// The guest-physical address below which it has to lie.
+        limit: u64,
+        /// The guest's RAM, in words.
+        ram: String,
+    },
+    /// The command line is longer than the guest takes.
+    #[error("the command line has {len} bytes; {image} takes at most {limit}")]
+    CommandLineTooLong {
+        /// The image.
+        image: String,
+        /// Bytes given.
+        len: usize,
+        /// Bytes that are taken.
+        limit: u64,
+    },
+    /// The command line has a zero byte, at which a guest would end it.
+    #[error("the command line has a zero byte at {offset}")]
+    CommandLineZero {
+        /// Where.
+        offset: usize,
+    },
+    /// More processors than the protocol's tables describe.
+    #[error("{cpus} processors: between 1 and {limit} can be described")]
+    Cpus {
+        /// Processors asked for.
+        cpus: u32,
+        /// The most.
+        limit: u32,
+    },
+    /// Guest RAM refused what was put there.
+    #[error("cannot put {what} into guest memory")]
+    Memory {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: MemoryError,
+    },
+}
+
+impl BootError {
+    pub(crate) fn memory(what: &'static str) -> impl FnOnce(MemoryError) -> Self {
+        move |source| Self::Memory { what, source }
+    }
+}

@@ -1,0 +1,237 @@
+//! The way in: from an image and a configuration to a guest ready to start.
+
+use std::fmt;
+use std::str::FromStr;
+
+use goldcrest_memory::GuestRam;
+use goldcrest_x86::{Registers, SystemRegisters};
+
+use crate::areas::{AreaKind, Areas};
+use crate::elf::Elf;
+use crate::inspect::Format;
+use crate::{Area, BootError, Image, direct};
+
+/// The most processors that can be described to a guest.
+pub const MAX_CPUS: u32 = 4096;
+
+/// How a guest is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Goldcrest's own: 64-bit mode, the image's ring, tables made by the host (crate `goldcrest-abi`).
+    Direct,
+    /// Xen's PVH: 32-bit protected mode (`docs/misc/pvh.pandoc` of Xen).
+    Pvh,
+    /// An ELF vmlinux by Linux's 64-bit boot protocol (`Documentation/arch/x86/boot.rst`).
+    LinuxElf,
+    /// A bzImage by Linux's 64-bit boot protocol.
+    LinuxBzImage,
+}
+
+impl Protocol {
+    const ALL: [Self; 4] = [Self::Direct, Self::Pvh, Self::LinuxElf, Self::LinuxBzImage];
+
+    /// The name by which a person asks for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Pvh => "pvh",
+            Self::LinuxElf => "linux-elf",
+            Self::LinuxBzImage => "linux-bzimage",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|p| p.name() == name);
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("unknown boot protocol {name:?}: expected one of {names}")
+        })
+    }
+}
+
+/// What a person or a monitor sets about the start of a guest.
+#[derive(Debug, Clone)]
+pub struct BootConfig<'a> {
+    /// The command line.
+    pub cmdline: &'a str,
+    /// An initial RAM disk (or, by PVH and direct entry, a module).
+    pub initrd: Option<&'a Image>,
+    /// How many virtual processors there are, from 1 to [`MAX_CPUS`]; their APIC ids count from 0.
+    pub cpus: u32,
+    /// How to start the guest; by default as [`inspect`](crate::inspect()) says.
+    pub protocol: Option<Protocol>,
+    /// Frequency of the time-stamp counter in kHz, 0 if unknown.
+    pub tsc_khz: u64,
+    /// Nanoseconds since 1970-01-01 00:00 UTC, 0 if unknown.
+    pub wall_clock_ns: u64,
+    /// The virtual processor has pages of 1 GiB (CPUID 8000_0001h, EDX bit 26).
+    pub gigabyte_pages: bool,
+    /// The host has a kvmclock: an image that asks for its page gets one.
+    pub pvclock: bool,
+}
+
+impl Default for BootConfig<'_> {
+    /// One processor, no command line, no RAM disk, nothing known about clocks.
+    fn default() -> Self {
+        Self {
+            cmdline: "",
+            initrd: None,
+            cpus: 1,
+            protocol: None,
+            tsc_khz: 0,
+            wall_clock_ns: 0,
+            gigabyte_pages: false,
+            pvclock: false,
+        }
+    }
+}
+
+/// How bytes came into guest memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Bytes of pages mapped from files.
+    pub mapped: u64,
+    /// Bytes copied.
+    pub copied: u64,
+}
+
+impl std::ops::AddAssign for Copied {
+    fn add_assign(&mut self, other: Self) {
+        self.mapped = self.mapped.saturating_add(other.mapped);
+        self.copied = self.copied.saturating_add(other.copied);
+    }
+}
+
+/// A guest in memory, and the state from which its first processor starts. The others wait for it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// How the guest is started.
+    pub protocol: Protocol,
+    /// General registers.
+    pub registers: Registers,
+    /// Segments, descriptor tables, control registers.
+    pub system: SystemRegisters,
+    /// Model-specific registers to set: number and value.
+    pub msrs: Vec<(u32, u64)>,
+    /// Guest-physical address of the structure that tells the guest everything: `BootInfo` of direct entry,
+    /// `hvm_start_info` of PVH, `boot_params` of Linux.
+    pub boot_info: Option<u64>,
+    /// Guest-physical address of a `pvclock_vcpu_time_info` for the first processor, which the host is to enable
+    /// (`MSR_KVM_SYSTEM_TIME_NEW`).
+    pub pvclock: Option<u64>,
+    /// What lies where, by ascending address.
+    pub areas: Vec<Area>,
+    /// How the image and the RAM disk came into memory.
+    pub copied: Copied,
+}
+
+/// Puts an image into fresh guest memory and says how its first processor starts.
+///
+/// # Errors
+///
+/// If the image is not bootable (its problem is named with value and limit), does not offer the protocol asked for, or
+/// does not fit into memory. The memory's content is undefined then.
+pub fn load(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) -> Result<Loaded, BootError> {
+    if config.cpus == 0 || config.cpus > MAX_CPUS {
+        return Err(BootError::Cpus {
+            cpus: config.cpus,
+            limit: MAX_CPUS,
+        });
+    }
+    match Format::of(image)? {
+        Format::Elf => load_elf(image, ram, config),
+        Format::BzImage => Err(not_yet(image, Protocol::LinuxBzImage)),
+    }
+}
+
+fn load_elf(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) -> Result<Loaded, BootError> {
+    let elf = Elf::parse(image)?;
+    match elf.choose(image, config.protocol)? {
+        Protocol::Direct => match elf.notes.direct {
+            Some(note) => direct::load(image, &elf, &note, ram, config),
+            None => Err(not_yet(image, Protocol::Direct)),
+        },
+        protocol => Err(not_yet(image, protocol)),
+    }
+}
+
+fn not_yet(image: &Image, asked: Protocol) -> BootError {
+    BootError::NotOffered {
+        image: image.name().to_owned(),
+        asked,
+        offered: "a protocol that is not supported yet".into(),
+    }
+}
+
+/// Where the pieces of a guest go while it is loaded.
+pub(crate) struct Loader<'a> {
+    pub(crate) image: &'a Image,
+    pub(crate) ram: &'a GuestRam,
+    pub(crate) areas: Areas,
+    pub(crate) copied: Copied,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(image: &'a Image, ram: &'a GuestRam) -> Self {
+        Self {
+            image,
+            ram,
+            areas: Areas::new(ram),
+            copied: Copied::default(),
+        }
+    }
+
+    /// Claims RAM for all segments; what they conflict with must be claimed before.
+    pub(crate) fn claim_segments(&mut self, elf: &Elf) -> Result<(), BootError> {
+        for segment in &elf.segments {
+            let what = format_args!("segment {}", segment.index);
+            self.areas
+                .claim(AreaKind::Image, segment.range(), self.image.name(), &what)?;
+        }
+        Ok(())
+    }
+
+    /// Fills the segments from the file. What they have beyond it is zero as fresh memory is.
+    pub(crate) fn place_segments(&mut self, elf: &Elf) -> Result<(), BootError> {
+        for segment in &elf.segments {
+            self.copied += self.image.place(
+                self.ram,
+                "a segment",
+                segment.offset,
+                segment.physical_address,
+                segment.file_size,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Puts the RAM disk as high below `limit` as it fits; says where it is.
+    pub(crate) fn place_initrd(
+        &mut self,
+        initrd: Option<&Image>,
+        limit: u64,
+    ) -> Result<(u64, u64), BootError> {
+        let Some(initrd) = initrd else {
+            return Ok((0, 0));
+        };
+        let (what, len) = ("the initial RAM disk", initrd.len());
+        let start = self.areas.highest(AreaKind::Initrd, what, len, limit)?;
+        self.copied += initrd.place(self.ram, what, 0, start, len)?;
+        Ok((start, len))
+    }
+
+    pub(crate) fn write(&self, what: &'static str, at: u64, bytes: &[u8]) -> Result<(), BootError> {
+        self.ram.write(at, bytes).map_err(BootError::memory(what))
+    }
+}

@@ -1,0 +1,110 @@
+//! ELF notes (System V ABI, "Note Section"): by which an image says how it wants to be started.
+
+use goldcrest_abi::note::{DirectEntry, NAME, TYPE_DIRECT_ENTRY, XEN_NAME, XEN_TYPE_PHYS32_ENTRY};
+use zerocopy::FromBytes;
+use zerocopy::little_endian::{U32, U64};
+
+use crate::BadImage;
+
+/// The largest note segment that is read, in bytes.
+pub(crate) const MAX_SIZE: u64 = 64 * 1024;
+
+/// The notes that this loader knows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Notes {
+    pub(crate) direct: Option<DirectEntry>,
+    /// The 32-bit entry point of PVH.
+    pub(crate) pvh: Option<u64>,
+}
+
+impl Notes {
+    /// Reads the notes of one segment; `align` is its `p_align`.
+    pub(crate) fn add(&mut self, mut bytes: &[u8], align: u64) -> Result<(), BadImage> {
+        let align = if align == 8 { 8 } else { 4 };
+        while !bytes.is_empty() {
+            let (note, rest) =
+                split(bytes, align).ok_or(BadImage::NoteTruncated { left: bytes.len() })?;
+            self.take(&note)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, note: &Note<'_>) -> Result<(), BadImage> {
+        if note.name == NAME && note.kind == TYPE_DIRECT_ENTRY {
+            if self.direct.is_some() {
+                return Err(BadImage::TwoDirectNotes);
+            }
+            self.direct = Some(direct_entry(note.desc)?);
+        } else if note.name == XEN_NAME && note.kind == XEN_TYPE_PHYS32_ENTRY {
+            self.pvh = Some(pvh_entry(note.desc)?);
+        }
+        Ok(())
+    }
+}
+
+struct Note<'a> {
+    name: &'a [u8],
+    kind: u32,
+    desc: &'a [u8],
+}
+
+/// The first note, and what follows it.
+fn split(bytes: &[u8], align: usize) -> Option<(Note<'_>, &[u8])> {
+    let (header, _) = <[U32; 3]>::read_from_prefix(bytes).ok()?;
+    let [name_size, desc_size, kind] = header.map(U32::get);
+    let name_end = size_of_val(&header).checked_add(usize::try_from(name_size).ok()?)?;
+    let desc_start = name_end.checked_next_multiple_of(align)?;
+    let desc_end = desc_start.checked_add(usize::try_from(desc_size).ok()?)?;
+    let note = Note {
+        name: bytes.get(size_of_val(&header)..name_end)?,
+        kind,
+        desc: bytes.get(desc_start..desc_end)?,
+    };
+    // The padding of the last note may be missing.
+    let next = desc_end.checked_next_multiple_of(align)?;
+    Some((note, bytes.get(next..).unwrap_or(&[])))
+}
+
+fn direct_entry(desc: &[u8]) -> Result<DirectEntry, BadImage> {
+    let size = BadImage::NoteSize {
+        note: "direct entry",
+        size: desc.len(),
+        expected: "56",
+    };
+    let Ok((words, quads)) = <[U32; 4]>::read_from_prefix(desc) else {
+        return Err(size);
+    };
+    let Ok(quads) = <[U64; 5]>::read_from_bytes(quads) else {
+        return Err(size);
+    };
+    let [version, ring, flags, reserved] = words.map(U32::get);
+    let [entry, stack_size, trap_vectors, trap_stack, syscall_entry] = quads.map(U64::get);
+    Ok(DirectEntry {
+        version,
+        ring,
+        flags,
+        reserved,
+        entry,
+        stack_size,
+        trap_vectors,
+        trap_stack,
+        syscall_entry,
+    })
+}
+
+/// Xen writes 4 bytes, Linux has written 4 and 8.
+fn pvh_entry(desc: &[u8]) -> Result<u64, BadImage> {
+    match desc.len() {
+        4 => U32::read_from_bytes(desc)
+            .ok()
+            .map(|entry| entry.get().into()),
+        8 => U64::read_from_bytes(desc).ok().map(U64::get),
+        _ => None,
+    }
+    .ok_or(BadImage::NoteSize {
+        note: "PVH entry",
+        size: desc.len(),
+        expected: "4 or 8",
+    })
+}
