@@ -10,9 +10,13 @@
 //! line.set(true);
 //! assert!(line.level());
 //! ```
+//!
+//! The controllers are [`Ioapic`] (Intel 82093AA). Local APICs are not modelled: an [`MsiSink`] stands for them.
 
+pub mod ioapic;
 mod line;
 mod msi;
 
+pub use ioapic::{Ioapic, IoapicState};
 pub use line::{IrqLine, LineSink};
 pub use msi::{Msi, MsiSink};
