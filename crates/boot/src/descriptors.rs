@@ -4,8 +4,12 @@ use goldcrest_abi::note::TRAP_STUB_SIZE;
 use goldcrest_abi::selector;
 use goldcrest_x86::Segment;
 
-/// Bytes of a task state segment without an I/O permission map.
-pub(crate) const TSS_SIZE: u16 = 0x68;
+/// Bytes of a task state segment before the I/O permission map.
+const TSS_FIELDS: u16 = 0x68;
+/// Bytes of the I/O permission map, a bit a port: those below 0x4000.
+const IO_MAP: u16 = 0x800;
+/// Bytes of the TSS: the map ends with a byte of ones (SDM vol. 1 §19.5.2).
+pub(crate) const TSS_SIZE: u16 = TSS_FIELDS + IO_MAP + 1;
 /// The last offset of the GDT.
 pub(crate) const GDT_LIMIT: u16 = 0x37;
 const _: () = assert!(GDT_LIMIT as usize + 1 == selector::GDT_SIZE);
@@ -32,15 +36,19 @@ pub(crate) fn tss_segment(base: u64) -> Segment {
     Segment::tss(selector::TSS, base, u32::from(TSS_SIZE) - 1)
 }
 
-/// A task state segment with the stack for ring 0. The I/O map lies beyond its limit: ports are IOPL's alone.
-pub(crate) fn tss(rsp0: u64) -> [u8; TSS_SIZE as usize] {
-    let mut tss = [0; TSS_SIZE as usize];
+/// A task state segment with the stack for ring 0, and with an I/O permission map that opens the ports below 0x4000.
+///
+/// With IOPL 3 the map is not consulted. It is there for hypervisors that lose IOPL, on the way into ring 3 or by
+/// `sysret`: restricted ones do.
+pub(crate) fn tss(rsp0: u64) -> Vec<u8> {
+    let mut tss = vec![0; usize::from(TSS_SIZE - 1)];
+    tss.push(0xff);
     let mut set = |at, bytes: &[u8]| {
         let fields = tss.iter_mut().skip(at).zip(bytes);
         fields.for_each(|(field, byte)| *field = *byte);
     };
     set(4, &rsp0.to_le_bytes());
-    set(102, &TSS_SIZE.to_le_bytes());
+    set(102, &TSS_FIELDS.to_le_bytes());
     tss
 }
 
@@ -83,15 +91,18 @@ mod tests {
         assert_eq!(at(selector::KERNEL_DATA), 0x00cf_9300_0000_ffff);
         assert_eq!(at(selector::USER_DATA), 0x00cf_f300_0000_ffff);
         assert_eq!(at(selector::USER_CODE), 0x00af_fb00_0000_ffff);
-        assert_eq!(at(selector::TSS), 0x0000_8b00_1040_0067);
+        assert_eq!(at(selector::TSS), 0x0000_8b00_1040_0868);
     }
 
     #[test]
-    fn the_tss_has_rsp0_at_4_and_the_map_base_at_102() {
+    fn the_tss_has_rsp0_at_4_and_an_open_map_where_102_says() {
         let tss = tss(0x1122_3344_5566_7788);
         assert_eq!(tss[4..12], 0x1122_3344_5566_7788u64.to_le_bytes());
-        assert_eq!(tss[102..], [0x68, 0]);
-        assert!(tss[..4].iter().chain(&tss[12..102]).all(|byte| *byte == 0));
+        assert_eq!(tss[102..104], [0x68, 0]);
+        let (map, end) = tss[104..].split_at(0x4000 / 8);
+        assert_eq!(end, [0xff]);
+        let others = tss[..4].iter().chain(&tss[12..102]).chain(map);
+        assert!(others.into_iter().all(|byte| *byte == 0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const TABLES_PER_AREA: u64 = 4;
 
 /// Where the TSS begins in the page of the GDT.
 const TSS_OFFSET: u64 = 0x40;
-const _: () = assert!(selector::GDT_SIZE <= 0x40);
+const _: () = assert!(selector::GDT_SIZE <= 0x40 && descriptors::TSS_SIZE < 0xfc0);
 
 const MSR_STAR: u32 = 0xc000_0081;
 const MSR_LSTAR: u32 = 0xc000_0082;
