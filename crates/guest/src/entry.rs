@@ -1,0 +1,198 @@
+//! The way in by direct entry, and the note that asks for it.
+#![allow(
+    unsafe_code,
+    reason = "the note is found by its section; boot information is found by address"
+)]
+
+use goldcrest_abi::boot_info::{BootInfo, mark};
+use goldcrest_abi::note::{self, DirectEntry};
+
+use crate::exit::{exit, status};
+use crate::{boot, machine, time};
+
+/// What a unikernel asks of the host, given to [`main!`](crate::main).
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    stack_size: u64,
+    flags: u32,
+}
+
+impl Options {
+    /// Bytes of stack unless another size is asked for. The host backs only what is touched.
+    pub const DEFAULT_STACK_SIZE: u64 = 256 * 1024;
+
+    /// A stack of [`DEFAULT_STACK_SIZE`](Self::DEFAULT_STACK_SIZE) and nothing else.
+    pub const fn new() -> Self {
+        Self {
+            stack_size: Self::DEFAULT_STACK_SIZE,
+            flags: 0,
+        }
+    }
+
+    /// Asks for a stack of this many bytes.
+    pub const fn stack_size(self, bytes: u64) -> Self {
+        Self {
+            stack_size: bytes,
+            ..self
+        }
+    }
+
+    /// Asks for a paravirtual clock, which makes [`time`](crate::time) exact and costs the host two calls.
+    pub const fn clock(self) -> Self {
+        Self {
+            flags: self.flags | note::FLAG_PVCLOCK,
+            ..self
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The type of the direct entry point.
+pub type Entry = unsafe extern "C" fn(*mut BootInfo) -> !;
+
+/// [`DirectEntry`] with pointers, as a compiler cannot know addresses as numbers.
+#[repr(C)]
+struct Descriptor {
+    version: u32,
+    ring: u32,
+    flags: u32,
+    reserved: u32,
+    entry: Entry,
+    stack_size: u64,
+    trap_vectors: *const u8,
+    trap_stack: *const u8,
+    syscall_entry: *const u8,
+}
+
+const _: () = assert!(size_of::<Descriptor>() == size_of::<DirectEntry>());
+const _: () =
+    assert!(core::mem::offset_of!(Descriptor, entry) == core::mem::offset_of!(DirectEntry, entry));
+const _: () = assert!(
+    core::mem::offset_of!(Descriptor, syscall_entry)
+        == core::mem::offset_of!(DirectEntry, syscall_entry)
+);
+
+/// An ELF note; its parts are aligned to 4 bytes (System V ABI, "Note Section").
+#[repr(C, packed(4))]
+pub struct Note<const NAME: usize, D> {
+    name_len: u32,
+    desc_len: u32,
+    kind: u32,
+    name: [u8; NAME],
+    desc: D,
+}
+
+// SAFETY: a note is only ever read, and not by this program.
+unsafe impl<const NAME: usize, D> Sync for Note<NAME, D> {}
+
+/// The note that asks for direct entry; [`main!`](crate::main) places it.
+#[repr(transparent)]
+pub struct DirectEntryNote(Note<12, Descriptor>);
+
+impl DirectEntryNote {
+    /// Asks for entry at `entry` with `options`.
+    pub const fn new(entry: Entry, options: Options) -> Self {
+        Self(Note {
+            name_len: note::NAME.len() as u32,
+            desc_len: size_of::<Descriptor>() as u32,
+            kind: note::TYPE_DIRECT_ENTRY,
+            name: *b"Goldcrest\0\0\0",
+            desc: Descriptor {
+                version: note::VERSION,
+                ring: 3,
+                flags: options.flags,
+                reserved: 0,
+                entry,
+                stack_size: options.stack_size,
+                trap_vectors: core::ptr::null(),
+                trap_stack: core::ptr::null(),
+                syscall_entry: core::ptr::null(),
+            },
+        })
+    }
+}
+
+/// Runs `main` on the machine that `info` describes, and ends it.
+///
+/// # Safety
+///
+/// Called once, as the first thing, with what the host passed in `rdi`.
+pub unsafe fn start(info: *mut BootInfo, main: fn() -> u32) -> ! {
+    let entered = time::tsc();
+    machine::set_doorbells();
+    // SAFETY: direct entry promises a pointer to boot information that is the guest's to keep.
+    unsafe { run(info, entered, main) }
+}
+
+/// The part of starting that all ways in have in common.
+///
+/// # Safety
+///
+/// That of [`boot::set_info`].
+pub(crate) unsafe fn run(info: *mut BootInfo, entered: u64, main: fn() -> u32) -> ! {
+    // SAFETY: the caller's promise.
+    if let Err(error) = unsafe { boot::set_info(info) } {
+        crate::println!("this unikernel cannot start: {error:?}");
+        exit(status::BOOT_INFO);
+    }
+    boot::set_mark_at(mark::ENTRY, entered);
+    boot::set_mark(mark::MAIN);
+    exit(main())
+}
+
+/// Makes a function the `main` of a unikernel.
+///
+/// It may return nothing, a status (`u32`), or a `Result` of either. A second argument asks the host for more:
+/// [`Options`]. The macro also defines what belongs in a final program only: the panic handler, `memcpy` and its kin, and
+/// the ways in.
+///
+/// ```ignore
+/// #![no_std]
+/// #![no_main]
+///
+/// use goldcrest_guest::Options;
+///
+/// goldcrest_guest::main!(main, Options::new().clock());
+///
+/// fn main() {
+///     goldcrest_guest::println!("hello");
+/// }
+/// ```
+#[macro_export]
+macro_rules! main {
+    ($main:path) => {
+        $crate::main!($main, $crate::Options::new());
+    };
+    ($main:path, $options:expr) => {
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".note.goldcrest")]
+            static DIRECT_ENTRY: $crate::entry::DirectEntryNote =
+                $crate::entry::DirectEntryNote::new(goldcrest_direct_entry, $options);
+
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn goldcrest_direct_entry(
+                info: *mut $crate::abi::boot_info::BootInfo,
+            ) -> ! {
+                // SAFETY: the host calls this once, as the note asks.
+                unsafe { $crate::entry::start(info, main_status) }
+            }
+
+            fn main_status() -> u32 {
+                $crate::Termination::status($main())
+            }
+
+            #[panic_handler]
+            fn panic(info: &::core::panic::PanicInfo<'_>) -> ! {
+                $crate::panic::report(info)
+            }
+
+            $crate::__memory_symbols!();
+        };
+    };
+}

@@ -1,0 +1,24 @@
+//! The runtime of a Goldcrest unikernel.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub use goldcrest_abi as abi;
+
+pub mod boot;
+pub mod console;
+pub mod entry;
+mod exclusive;
+pub mod exit;
+mod line;
+mod machine;
+#[doc(hidden)]
+pub mod mem;
+pub mod panic;
+pub mod port;
+pub mod time;
+
+pub use boot::{args, command_line};
+pub use entry::Options;
+pub use exit::{Termination, exit};
