@@ -6,6 +6,8 @@
 //!
 //! `floor IMAGE [ARGUMENT...]` ends with the guest's status.
 
+#![no_main]
+
 mod image;
 mod kvm;
 mod ram;
@@ -25,12 +27,15 @@ const RAM_SIZE: usize = 64 << 20;
 /// The transmit register of the first serial port.
 const SERIAL: u16 = 0x3f8;
 
-fn main() {
+/// The C library's entry: what the standard library does before a Rust `main` (signal handlers, an alternate stack,
+/// reading `/proc/self/maps`) is no part of the floor.
+#[unsafe(no_mangle)]
+extern "C" fn main() -> i32 {
     match run() {
-        Ok(status) => std::process::exit(i32::try_from(status.min(255)).unwrap_or(255)),
+        Ok(status) => i32::try_from(status.min(255)).unwrap_or(255),
         Err(error) => {
             eprintln!("floor: {error}");
-            std::process::exit(1);
+            1
         }
     }
 }
