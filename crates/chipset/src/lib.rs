@@ -3,6 +3,8 @@
 //! | module | device | ports |
 //! |---|---|---|
 //! | [`serial`] | 16550A serial port | 0x3f8–0x3ff |
+//! | [`rtc`] | MC146818 clock and RAM | 0x70–0x71 |
+//! | [`i8042`] | keyboard controller, without a keyboard | 0x60–0x64 |
 //! | [`debug_exit`] | QEMU's `isa-debug-exit` | 0xf4–0xf7 |
 //! | [`power`] | ACPI sleep and reset registers | 0x600–0x602 |
 //! | [`doorbell`] | Goldcrest's doorbells | 0xe00–0xe0f |
@@ -39,12 +41,16 @@
 
 pub mod debug_exit;
 pub mod doorbell;
+pub mod i8042;
 mod output;
 pub mod power;
+pub mod rtc;
 pub mod serial;
 
 pub use debug_exit::DebugExit;
 pub use doorbell::Doorbell;
+pub use i8042::{I8042, I8042State};
 pub use output::{Capture, Output};
 pub use power::Power;
+pub use rtc::{Rtc, RtcState, SystemClock, WallClock};
 pub use serial::{Serial, SerialState};

@@ -31,8 +31,11 @@ pub const IRQ: u32 = 4;
 pub const FIFO_SIZE: usize = 64;
 
 /// Register offsets (§8.0, Table II).
+const RBR: u8 = 0;
+const IER: u8 = 1;
 const IIR: u8 = 2;
 const MCR: u8 = 4;
+const LSR: u8 = 5;
 /// Interrupt enable: received data available, transmitter holding register empty (§8.5).
 const IER_RDA: u8 = 1 << 0;
 const IER_THRE: u8 = 1 << 1;
@@ -77,6 +80,7 @@ pub struct Serial {
     drained: Option<Box<dyn Fn() + Send>>,
     /// Input was refused, or would be next: `drained` is owed.
     input_waits: bool,
+    listens: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Serial {
@@ -88,7 +92,16 @@ impl Serial {
             output,
             drained: None,
             input_waits: false,
+            listens: None,
         }
+    }
+
+    /// Has `callback` called once, when the guest first listens: reads data or line status, or enables the interrupt
+    /// for received data. Until then no input needs to be fetched.
+    ///
+    /// It runs with the device locked, so it must not call into it.
+    pub fn on_listen(&mut self, callback: impl FnOnce() + Send + 'static) {
+        self.listens = Some(Box::new(callback));
     }
 
     /// Has `callback` called when the guest has emptied a FIFO that could not take more: once after each
@@ -118,6 +131,9 @@ impl Serial {
     }
 
     fn write_register(&mut self, register: u8, value: u8) -> Result<(), io::Error> {
+        if register == IER && value & IER_RDA != 0 {
+            self.tell_listens();
+        }
         let result = self.registers.write(register, value);
         self.update_line();
         // The guest may have left loopback.
@@ -129,6 +145,9 @@ impl Serial {
     }
 
     fn read_register(&mut self, register: u8) -> u8 {
+        if matches!(register, RBR | LSR) {
+            self.tell_listens();
+        }
         let value = if register == IIR {
             self.read_iir()
         } else {
@@ -176,6 +195,12 @@ impl Serial {
             if let Some(drained) = &self.drained {
                 drained();
             }
+        }
+    }
+
+    fn tell_listens(&mut self) {
+        if let Some(listens) = self.listens.take() {
+            listens();
         }
     }
 
