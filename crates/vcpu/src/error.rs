@@ -38,14 +38,6 @@ pub enum VcpuError {
     /// A model-specific register was refused.
     #[error("this KVM does not let the guest have MSR {0:#x}")]
     Msr(u32),
-    /// More CPUs than are possible.
-    #[error("{cpus} CPUs are not possible: from 1 to {max} are")]
-    Cpus {
-        /// How many were asked for.
-        cpus: u32,
-        /// How many are possible.
-        max: u32,
-    },
     /// A saved state that cannot be.
     #[error("saved state: {what} has {found} bytes, {expected} are needed")]
     State {

@@ -74,6 +74,10 @@ impl Hypervisor for Scripted {
     fn cpuid(&self) -> Result<Cpuid, VcpuError> {
         Ok(Cpuid::default())
     }
+
+    fn max_cpus(&self) -> u32 {
+        64
+    }
 }
 
 impl Vm for Scripted {

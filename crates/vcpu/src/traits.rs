@@ -28,6 +28,9 @@ pub trait Hypervisor {
     ///
     /// [`VcpuError`] if the hypervisor does not tell.
     fn cpuid(&self) -> Result<Cpuid, VcpuError>;
+
+    /// How many CPUs a machine can have.
+    fn max_cpus(&self) -> u32;
 }
 
 /// A virtual machine.

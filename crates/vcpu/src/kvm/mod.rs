@@ -74,11 +74,6 @@ impl Kvm {
             }),
         }
     }
-
-    /// How many CPUs a machine can have.
-    pub fn max_cpus(&self) -> u32 {
-        u32::try_from(self.fd.get_max_vcpus()).map_or(MAX_CPUS, |max| max.min(MAX_CPUS))
-    }
 }
 
 impl Hypervisor for Kvm {
@@ -96,6 +91,10 @@ impl Hypervisor for Kvm {
         let mut cpuid = convert::from_kvm_cpuid(&supported);
         cpuid.filter(self.fd.check_extension(Cap::TscDeadlineTimer));
         Ok(cpuid)
+    }
+
+    fn max_cpus(&self) -> u32 {
+        u32::try_from(self.fd.get_max_vcpus()).map_or(MAX_CPUS, |max| max.min(MAX_CPUS))
     }
 }
 

@@ -1,0 +1,203 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use goldcrest_boot::Protocol;
+
+/// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
+///
+/// Without a command, boots the built-in demo and says how long that took.
+#[derive(Debug, Parser)]
+#[command(name = "goldcrest", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  goldcrest                                       boot the built-in demo
+  goldcrest doctor                                can this machine host guests?
+  goldcrest inspect vmlinuz                       what is this image, and how would it be started?
+  goldcrest run unikernel.elf -- --verbose        boot a unikernel with an argument
+  goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
+";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  goldcrest run                                   the built-in demo
+  goldcrest run app.elf --timeline -- --port 80   a unikernel with arguments; where start-up went
+  goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
+  goldcrest run app.elf --timeout 2.5 --serial log.txt
+
+On a terminal, Ctrl-a x ends the guest, and Ctrl-a Ctrl-a sends it one Ctrl-a.
+
+Exit status: the guest's own (0 after power-off; over 255 is 255); 1 if something failed, the guest
+crashed or reset itself; 2 if what was asked for is not possible; 124 if time ran out; 128 + n after
+signal n.
+";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Boot a guest and run it to its end
+    Run(RunOptions),
+    /// Say what an image is and how `run` would start it
+    Inspect {
+        /// A kernel or unikernel
+        image: PathBuf,
+    },
+    /// Say whether this machine can host guests, and how to mend what is missing
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (for `man -l -`)
+    Man,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunOptions {
+    /// A bzImage, vmlinux or unikernel; what it is, is found from its bytes [default: the built-in demo]
+    pub(crate) image: Option<PathBuf>,
+
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+
+    /// Command line for the guest
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) cmdline: String,
+
+    /// Guest RAM, for example 64M or 2G
+    #[arg(long, short, value_name = "SIZE", default_value = "128M", value_parser = memory_size)]
+    pub(crate) memory: u64,
+
+    /// Virtual CPUs
+    #[arg(long, short, value_name = "N", default_value_t = 1)]
+    pub(crate) cpus: u32,
+
+    /// Where the serial port goes: stdio, none, or a file for its output
+    #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
+    pub(crate) serial: PathBuf,
+
+    /// Show where start-up went: text and json on stderr, svg in timeline.svg
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    pub(crate) timeline: Option<TimelineFormat>,
+
+    /// Write the timeline to this file instead
+    #[arg(long, value_name = "FILE", requires = "timeline")]
+    pub(crate) timeline_file: Option<PathBuf>,
+
+    /// End the guest after so many seconds, with status 124
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// What a reset by the guest does
+    #[arg(long, value_enum, default_value_t = OnReset::Exit)]
+    pub(crate) on_reset: OnReset,
+
+    /// Start the image by this protocol: direct, pvh, linux-elf or linux-bzimage [default: the best it offers]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Option<Protocol>,
+
+    /// What guest RAM is made of
+    #[arg(long, value_enum, default_value_t = Backing::Anonymous)]
+    pub(crate) memory_backing: Backing,
+
+    /// Huge pages for guest RAM
+    #[arg(long, value_enum, default_value_t = HugePages::None)]
+    pub(crate) huge_pages: HugePages,
+
+    /// Take all guest RAM from the host at the start
+    #[arg(long)]
+    pub(crate) prefault: bool,
+
+    /// Arguments for the guest, appended to its command line
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimelineFormat {
+    Text,
+    Json,
+    Svg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnReset {
+    /// Ends the machine, with status 1
+    Exit,
+    /// Starts it anew
+    Reboot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backing {
+    /// Memory of this process; images are mapped
+    Anonymous,
+    /// A memfd that other processes can map; images are copied
+    Memfd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HugePages {
+    /// Small pages
+    None,
+    /// Where the kernel finds them
+    Transparent,
+    /// 2 MiB pages from the reserved pool
+    #[value(name = "2M")]
+    TwoMiB,
+}
+
+fn memory_size(text: &str) -> Result<u64, goldcrest_memory::MemoryError> {
+    goldcrest_memory::parse_size(text)
+}
+
+/// A year: what a person may mean by "for ever" still fits every timer.
+const MAX_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err("a number of seconds above 0 and up to a year is needed, for example 2.5".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn timeouts_are_positive_and_finite() {
+        assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
+        for text in ["0", "-1", "nan", "inf", "1e300", "1s", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the tool says when it cannot do what it was asked, and the exit status.
+
+use std::error::Error;
+use std::fmt;
+
+use goldcrest_boot::BootError;
+use goldcrest_memory::MemoryError;
+use goldcrest_monitor::MonitorError;
+
+/// Asked wrongly.
+const USAGE: u8 = 2;
+/// Failed.
+const FAILED: u8 = 1;
+
+/// An error on its way to the person, on one line.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something failed although what was asked for is possible.
+    pub(crate) fn failed(what: impl fmt::Display, source: impl Error) -> Self {
+        Self {
+            status: FAILED,
+            message: format!("{what}: {}", chain(&source)),
+        }
+    }
+
+    /// What was asked for is not possible.
+    pub(crate) fn usage(what: impl fmt::Display, source: impl Error) -> Self {
+        Self {
+            status: USAGE,
+            ..Self::failed(what, source)
+        }
+    }
+
+    pub(crate) fn status(&self) -> u8 {
+        self.status
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<BootError> for Failure {
+    fn from(error: BootError) -> Self {
+        MonitorError::from(error).into()
+    }
+}
+
+impl From<MonitorError> for Failure {
+    fn from(error: MonitorError) -> Self {
+        let status = match &error {
+            MonitorError::Boot(BootError::Read { .. }) => FAILED,
+            MonitorError::Boot(_)
+            | MonitorError::Cpus { .. }
+            | MonitorError::Memory(MemoryError::Size { .. }) => USAGE,
+            _ => FAILED,
+        };
+        Self {
+            status,
+            message: chain(&error),
+        }
+    }
+}
+
+/// An error and what caused it, each once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let cause = source.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,176 @@
+//! `goldcrest run`: from options to a machine, and from its end to an exit status.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use goldcrest_boot::Image;
+use goldcrest_chipset::Output;
+use goldcrest_memory::{self as memory, MemoryConfig};
+use goldcrest_monitor::{Input, MachineConfig, OnReset, Outcome, Stage, StopReason};
+use goldcrest_vcpu::kvm::Kvm;
+
+use crate::args::{self, RunOptions};
+use crate::failure::Failure;
+use crate::terminal::Stdin;
+use crate::{signals, terminal, timeline};
+
+/// The demo, built from `examples/unikernels`.
+static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
+
+/// Ran out of time, as `timeout(1)` says it.
+const TIMED_OUT: u8 = 124;
+/// Added to the number of the signal that ended the machine, as shells do.
+const SIGNALLED: u8 = 128;
+
+/// Boots the demo and says how long it took.
+pub(crate) fn demo(main_reached: Instant) -> Result<u8, Failure> {
+    let mut config = MachineConfig::new(Image::from_bytes("demo", DEMO)?);
+    config.output = standard_output()?;
+    let timeline = timeline::begin(main_reached);
+    config.timeline = Some(timeline.clone());
+    let status = boot(&config)?;
+    eprintln!("{}", timeline::summary(&timeline.marks()));
+    Ok(status)
+}
+
+/// `goldcrest run`.
+pub(crate) fn run(options: &RunOptions, main_reached: Instant) -> Result<u8, Failure> {
+    let mut config = configure(options)?;
+    let Some(format) = options.timeline else {
+        return boot(&config);
+    };
+    let timeline = timeline::begin(main_reached);
+    config.timeline = Some(timeline.clone());
+    let status = boot(&config)?;
+    timeline::write(&timeline.marks(), format, options.timeline_file.as_deref())?;
+    Ok(status)
+}
+
+fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
+    let image = match &options.image {
+        Some(path) => Image::open(path)?,
+        None => Image::from_bytes("demo", DEMO)?,
+    };
+    let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
+    let (output, input) = serial(&options.serial)?;
+    let mut words = vec![options.cmdline.as_str()];
+    words.extend(options.args.iter().map(String::as_str));
+    words.retain(|word| !word.is_empty());
+    Ok(MachineConfig {
+        initrd,
+        cmdline: words.join(" "),
+        protocol: options.protocol,
+        memory: memory_config(options),
+        cpus: options.cpus,
+        output,
+        input,
+        on_reset: match options.on_reset {
+            args::OnReset::Exit => OnReset::Exit,
+            args::OnReset::Reboot => OnReset::Reboot,
+        },
+        timeout: options.timeout,
+        ..MachineConfig::new(image)
+    })
+}
+
+fn memory_config(options: &RunOptions) -> MemoryConfig {
+    MemoryConfig {
+        size: options.memory,
+        backing: match options.memory_backing {
+            args::Backing::Anonymous => memory::Backing::Anonymous,
+            args::Backing::Memfd => memory::Backing::Memfd,
+        },
+        huge_pages: match options.huge_pages {
+            args::HugePages::None => memory::HugePages::None,
+            args::HugePages::Transparent => memory::HugePages::Transparent,
+            args::HugePages::TwoMiB => memory::HugePages::TwoMiB,
+        },
+        prefault: options.prefault,
+    }
+}
+
+/// The two ends of the serial port.
+fn serial(target: &Path) -> Result<(Output, Option<Input>), Failure> {
+    match target.to_str() {
+        Some("stdio") => Ok((standard_output()?, standard_input()?)),
+        Some("none") => Ok((Output::discard(), None)),
+        _ => {
+            let file = File::create(target).map_err(|source| {
+                Failure::usage(
+                    format_args!("cannot create the serial log {}", target.display()),
+                    source,
+                )
+            })?;
+            Ok((Output::new(file), None))
+        }
+    }
+}
+
+/// Standard output without a buffer.
+fn standard_output() -> Result<Output, Failure> {
+    let file = duplicate(io::stdout().as_fd(), "standard output")?;
+    Ok(Output::new(file))
+}
+
+fn standard_input() -> Result<Option<Input>, Failure> {
+    let kind = terminal::stdin_kind();
+    if kind == Stdin::Background {
+        return Ok(None);
+    }
+    let terminal = kind == Stdin::Terminal;
+    Ok(Some(Input {
+        source: duplicate(io::stdin().as_fd(), "standard input")?,
+        escape: terminal,
+        on_listen: Arc::new(move || {
+            if terminal {
+                terminal::make_raw();
+            }
+        }),
+    }))
+}
+
+fn duplicate(fd: std::os::fd::BorrowedFd<'_>, what: &str) -> Result<File, Failure> {
+    match fd.try_clone_to_owned() {
+        Ok(owned) => Ok(owned.into()),
+        Err(source) => Err(Failure::failed(format_args!("cannot use {what}"), source)),
+    }
+}
+
+/// Runs the machine; its end as an exit status.
+fn boot(config: &MachineConfig) -> Result<u8, Failure> {
+    signals::stop_on_signals(&config.control)?;
+    let kvm = Kvm::open().map_err(goldcrest_monitor::MonitorError::from)?;
+    if let Some(timeline) = &config.timeline {
+        timeline.mark(Stage::KvmOpened);
+        let timeline = timeline.clone();
+        config
+            .output
+            .on_first_byte(move || timeline.mark(Stage::FirstOutput));
+    }
+    let outcome = goldcrest_monitor::run(&kvm, config)?;
+    terminal::restore();
+    Ok(match outcome {
+        Outcome::PowerOff | Outcome::Stopped(StopReason::Escape) => 0,
+        Outcome::Exit(status) => u8::try_from(status).unwrap_or(u8::MAX),
+        Outcome::Stopped(StopReason::Signal(number)) => SIGNALLED.saturating_add(number),
+        Outcome::Stopped(StopReason::Timeout) => {
+            eprintln!("goldcrest: time is up: the guest was stopped");
+            TIMED_OUT
+        }
+        Outcome::Reset => {
+            eprintln!(
+                "goldcrest: the guest reset its machine, as a panicking kernel does \
+                 (--on-reset reboot starts it anew)"
+            );
+            1
+        }
+        outcome => {
+            eprintln!("goldcrest: {outcome}");
+            1
+        }
+    })
+}

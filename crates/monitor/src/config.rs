@@ -1,0 +1,90 @@
+//! What a person sets.
+
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goldcrest_boot::{Image, Protocol};
+use goldcrest_chipset::Output;
+use goldcrest_memory::MemoryConfig;
+
+use crate::{Control, Timeline};
+
+/// A machine, before it exists.
+#[derive(Debug)]
+pub struct MachineConfig {
+    /// The kernel or unikernel.
+    pub image: Image,
+    /// An initial RAM disk.
+    pub initrd: Option<Image>,
+    /// The guest's command line.
+    pub cmdline: String,
+    /// How the image is started; None chooses by what it offers.
+    pub protocol: Option<Protocol>,
+    /// Guest RAM.
+    pub memory: MemoryConfig,
+    /// How many CPUs.
+    pub cpus: u32,
+    /// Where the serial port's and the console's bytes go.
+    pub output: Output,
+    /// Where the serial port's input comes from.
+    pub input: Option<Input>,
+    /// What a reset does.
+    pub on_reset: OnReset,
+    /// How long the machine may run.
+    pub timeout: Option<Duration>,
+    /// Stops or pauses it.
+    pub control: Arc<Control>,
+    /// Records where start-up went.
+    pub timeline: Option<Timeline>,
+}
+
+impl MachineConfig {
+    /// A machine with 128 MiB and one CPU whose output nobody sees.
+    pub fn new(image: Image) -> Self {
+        Self {
+            image,
+            initrd: None,
+            cmdline: String::new(),
+            protocol: None,
+            memory: MemoryConfig::default(),
+            cpus: 1,
+            output: Output::discard(),
+            input: None,
+            on_reset: OnReset::default(),
+            timeout: None,
+            control: Arc::default(),
+            timeline: None,
+        }
+    }
+}
+
+/// What happens when the guest resets its machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnReset {
+    /// The machine ends with [`Outcome::Reset`](crate::Outcome::Reset).
+    #[default]
+    Exit,
+    /// It starts anew, with fresh memory.
+    Reboot,
+}
+
+/// A source of input.
+pub struct Input {
+    /// What is read: a terminal, a pipe, a file.
+    pub source: File,
+    /// Whether `Ctrl-a x` ends the machine (and `Ctrl-a Ctrl-a` is one `Ctrl-a`), as on a terminal.
+    pub escape: bool,
+    /// Called once, when the guest first listens to its serial port: the time to make a terminal raw.
+    pub on_listen: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input")
+            .field("source", &self.source)
+            .field("escape", &self.escape)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! Stopping and pausing machines from outside.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use goldcrest_vcpu::Kick;
+
+/// Why a machine was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The process got this signal.
+    Signal(u8),
+    /// It ran as long as it may.
+    Timeout,
+    /// The person at the terminal typed `Ctrl-a x`.
+    Escape,
+}
+
+/// Stops and pauses a machine. One control serves one machine at a time, also across resets.
+#[derive(Default)]
+pub struct Control {
+    /// 0, or an encoded [`StopReason`].
+    stop: AtomicU32,
+    kickers: Mutex<Vec<Arc<dyn Kick>>>,
+    pause: Mutex<Pause>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Pause {
+    wanted: bool,
+    /// CPUs that have a thread now.
+    running: usize,
+    /// Those among them that wait.
+    waiting: usize,
+}
+
+const TIMEOUT: u32 = 0x100;
+const ESCAPE: u32 = 0x101;
+
+/// How often a paused CPU looks whether it was stopped: a signal handler cannot wake it.
+const PAUSED_POLL: Duration = Duration::from_millis(50);
+
+impl Control {
+    /// Ends the machine soon; the first reason counts. A machine that is started later ends at once.
+    ///
+    /// May be called in a signal handler: it takes no lock, and allocates nothing.
+    pub fn stop(&self, reason: StopReason) {
+        let code = match reason {
+            StopReason::Signal(number) => u32::from(number),
+            StopReason::Timeout => TIMEOUT,
+            StopReason::Escape => ESCAPE,
+        };
+        let _ = self
+            .stop
+            .compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
+        self.kick_all();
+    }
+
+    /// Why the machine is to stop, if it is.
+    pub fn stopped(&self) -> Option<StopReason> {
+        match self.stop.load(Ordering::SeqCst) {
+            0 => None,
+            TIMEOUT => Some(StopReason::Timeout),
+            ESCAPE => Some(StopReason::Escape),
+            number => Some(StopReason::Signal(u8::try_from(number).unwrap_or(0))),
+        }
+    }
+
+    /// Pauses the machine: when this returns, no CPU runs guest code.
+    pub fn pause(&self) {
+        let mut pause = self.lock_pause();
+        pause.wanted = true;
+        drop(pause);
+        self.kick_all();
+        let pause = self.lock_pause();
+        drop(
+            self.changed
+                .wait_while(pause, |p| p.wanted && p.waiting < p.running)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    /// Lets a paused machine go on.
+    pub fn resume(&self) {
+        self.lock_pause().wanted = false;
+        self.changed.notify_all();
+    }
+
+    /// The CPUs of a machine that is about to run.
+    pub(crate) fn attach(&self, kickers: Vec<Arc<dyn Kick>>) {
+        *self.kickers.lock().unwrap_or_else(PoisonError::into_inner) = kickers;
+        // A stop meanwhile may have found the lock taken.
+        if self.stopped().is_some() {
+            self.kick_all();
+        }
+    }
+
+    /// Makes every CPU look at what is wanted of it.
+    pub(crate) fn kick_all(&self) {
+        let kickers = match self.kickers.try_lock() {
+            Ok(kickers) => kickers,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            // Somebody attaches, and looks at `stop` afterwards; or kicks already.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        kickers.iter().for_each(|kicker| kicker.kick());
+    }
+
+    /// A CPU's thread begins to run it.
+    pub(crate) fn cpu_starts(&self) {
+        self.lock_pause().running += 1;
+    }
+
+    /// A CPU's thread ends.
+    pub(crate) fn cpu_ends(&self) {
+        let mut pause = self.lock_pause();
+        pause.running = pause.running.saturating_sub(1);
+        drop(pause);
+        self.changed.notify_all();
+    }
+
+    /// Blocks a CPU's thread while the machine is paused and neither stopped nor `finished`.
+    pub(crate) fn wait_while_paused(&self, finished: impl Fn() -> bool) {
+        let mut pause = self.lock_pause();
+        if !pause.wanted {
+            return;
+        }
+        pause.waiting += 1;
+        self.changed.notify_all();
+        while pause.wanted && self.stopped().is_none() && !finished() {
+            pause = self
+                .changed
+                .wait_timeout(pause, PAUSED_POLL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        pause.waiting -= 1;
+    }
+
+    fn lock_pause(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("stopped", &self.stopped())
+            .finish_non_exhaustive()
+    }
+}

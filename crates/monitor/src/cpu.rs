@@ -1,0 +1,138 @@
+//! A CPU of a machine: its accesses, and its run loop.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use goldcrest_bus::{Bus, Effect};
+use goldcrest_irq::Ioapic;
+use goldcrest_memory::GuestView;
+use goldcrest_vcpu::{Exit, ExitHandler, Flow, Report, Vcpu};
+
+use crate::{Control, MonitorError, Outcome};
+
+/// What the CPUs of a machine share.
+pub(crate) struct Board {
+    pub(crate) ports: Bus,
+    pub(crate) memory: Bus,
+    pub(crate) ioapic: Ioapic,
+    pub(crate) view: GuestView,
+    pub(crate) control: Arc<Control>,
+    /// Set once, by whoever ends the machine.
+    pub(crate) end: End,
+}
+
+/// How the machine ended, once it has.
+#[derive(Default)]
+pub(crate) struct End {
+    result: Mutex<Option<Result<Outcome, MonitorError>>>,
+    reached: AtomicBool,
+}
+
+impl End {
+    pub(crate) fn reached(&self) -> bool {
+        self.reached.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn take(&self) -> Option<Result<Outcome, MonitorError>> {
+        self.result
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl Board {
+    /// Ends the machine; the first result counts.
+    pub(crate) fn finish(&self, result: Result<Outcome, MonitorError>) {
+        self.end
+            .result
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(result);
+        self.end.reached.store(true, Ordering::SeqCst);
+        self.control.kick_all();
+    }
+
+    /// Runs a CPU until the machine ends.
+    pub(crate) fn run_cpu(&self, cpu: u32, vcpu: &mut impl Vcpu) {
+        self.control.cpu_starts();
+        let mut io = CpuIo {
+            board: self,
+            effect: Effect::None,
+        };
+        loop {
+            self.control.wait_while_paused(|| self.end.reached());
+            if let Some(reason) = self.control.stopped() {
+                self.finish(Ok(Outcome::Stopped(reason)));
+            }
+            if self.end.reached() {
+                break;
+            }
+            let result = match vcpu.run(&mut io) {
+                Ok(Exit::Kicked) => continue,
+                Ok(Exit::Requested) => match std::mem::replace(&mut io.effect, Effect::None) {
+                    Effect::None => continue,
+                    Effect::PowerOff => Ok(Outcome::PowerOff),
+                    Effect::Reset => Ok(Outcome::Reset),
+                    Effect::Exit(status) => Ok(Outcome::Exit(status)),
+                    Effect::HostFailed(error) => Err(MonitorError::Output(error)),
+                },
+                Ok(exit) => Ok(Outcome::Crashed {
+                    report: Box::new(Report::new(cpu, exit.clone(), vcpu, &self.view)),
+                    exit,
+                }),
+                Err(error) => Err(error.into()),
+            };
+            self.finish(result);
+        }
+        self.control.cpu_ends();
+    }
+
+    /// The event loop failed: nothing would arrive any more.
+    pub(crate) fn events_failed(&self, what: &'static str, source: io::Error) {
+        self.finish(Err(MonitorError::Events { what, source }));
+    }
+}
+
+struct CpuIo<'a> {
+    board: &'a Board,
+    /// Why the flow was broken.
+    effect: Effect,
+}
+
+impl CpuIo<'_> {
+    fn flow(&mut self, effect: Effect) -> Flow {
+        match effect {
+            Effect::None => Flow::Continue(()),
+            effect => {
+                self.effect = effect;
+                Flow::Break(())
+            }
+        }
+    }
+}
+
+impl ExitHandler for CpuIo<'_> {
+    fn port_read(&mut self, port: u16, data: &mut [u8]) {
+        self.board.ports.read(port.into(), data);
+    }
+
+    fn port_write(&mut self, port: u16, data: &[u8]) -> Flow {
+        let effect = self.board.ports.write(port.into(), data);
+        self.flow(effect)
+    }
+
+    fn memory_read(&mut self, address: u64, data: &mut [u8]) {
+        self.board.memory.read(address, data);
+    }
+
+    fn memory_write(&mut self, address: u64, data: &[u8]) -> Flow {
+        let effect = self.board.memory.write(address, data);
+        self.flow(effect)
+    }
+
+    fn end_of_interrupt(&mut self, vector: u8) {
+        self.board.ioapic.end_of_interrupt(vector);
+    }
+}

@@ -1,0 +1,45 @@
+//! What can go wrong on the host's side.
+
+use std::io;
+
+use goldcrest_boot::BootError;
+use goldcrest_bus::BusError;
+use goldcrest_memory::MemoryError;
+use goldcrest_vcpu::VcpuError;
+
+/// Why a machine could not be made, or not be run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MonitorError {
+    /// The image or what goes with it.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Guest RAM.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The hypervisor.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    /// Devices that are in each other's way.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// An impossible number of CPUs.
+    #[error("{cpus} CPUs are not possible: choose from 1 to {max}")]
+    Cpus {
+        /// How many were asked for.
+        cpus: u32,
+        /// How many are possible.
+        max: u32,
+    },
+    /// The guest's output could not be written.
+    #[error("cannot write the guest's output")]
+    Output(#[source] io::Error),
+    /// The event loop could not be set up, or failed.
+    #[error("cannot {what}")]
+    Events {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}

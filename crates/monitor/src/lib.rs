@@ -1,0 +1,47 @@
+//! The monitor: one configuration becomes one running machine.
+//!
+//! This crate composes the others and adds what is left: a thread for each CPU, an event loop for what waits on the
+//! host, and an orderly end. The CPU 0 runs on the calling thread; a machine with one CPU whose guest never listens
+//! to its serial port needs no other thread.
+//!
+//! ```no_run
+//! use goldcrest_boot::Image;
+//! use goldcrest_monitor::{MachineConfig, Outcome, run};
+//! use goldcrest_vcpu::kvm::Kvm;
+//!
+//! let image = Image::open("vmlinuz".as_ref())?;
+//! let config = MachineConfig {
+//!     cmdline: "console=ttyS0".into(),
+//!     cpus: 2,
+//!     ..MachineConfig::new(image)
+//! };
+//! match run(&Kvm::open()?, &config)? {
+//!     Outcome::PowerOff => println!("powered off"),
+//!     outcome => println!("ended otherwise: {outcome}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Control`] stops or pauses a machine from another thread or a signal handler.
+//!
+//! # A hostile guest
+//!
+//! can end its own machine and nothing else: whatever it does comes back as an [`Outcome`]. Its input is bounded by
+//! the serial port's FIFO; it cannot wake the event loop more often than the host gives it input.
+
+mod config;
+mod control;
+mod cpu;
+mod error;
+mod events;
+mod input;
+mod machine;
+mod outcome;
+mod timeline;
+
+pub use config::{Input, MachineConfig, OnReset};
+pub use control::{Control, StopReason};
+pub use error::MonitorError;
+pub use machine::{Machine, run};
+pub use outcome::Outcome;
+pub use timeline::{Stage, Timeline};

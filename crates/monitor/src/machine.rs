@@ -1,0 +1,301 @@
+//! A machine: made from a configuration, run to its end.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use goldcrest_abi::boot_info::{BootInfo, mark};
+use goldcrest_boot::{BootConfig, Loaded, Protocol};
+use goldcrest_bus::{Bus, BusError, Range, SharedDevice, shared};
+use goldcrest_chipset::{DebugExit, Doorbell, Power, Serial, debug_exit, doorbell, power, serial};
+use goldcrest_irq::{Ioapic, ioapic};
+use goldcrest_memory::GuestRam;
+use goldcrest_vcpu::cpuid::Cpuid;
+use goldcrest_vcpu::{Hypervisor, Vcpu, VcpuError, Vm};
+
+use crate::cpu::{Board, End};
+use crate::events::{Deadline, EventThreads, Subscriber};
+use crate::input::SerialInput;
+use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage};
+
+/// `MSR_KVM_SYSTEM_TIME_NEW`: the kvmclock page's address, and bit 0 to enable it.
+const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
+/// `IA32_TIME_STAMP_COUNTER`.
+const MSR_TSC: u32 = 0x10;
+
+/// Makes a machine from `config` and runs it to its end, again after a reset if so configured.
+///
+/// # Errors
+///
+/// [`MonitorError`] if it could not be made, or the host failed it.
+pub fn run<H: Hypervisor>(hypervisor: &H, config: &MachineConfig) -> Result<Outcome, MonitorError> {
+    loop {
+        match Machine::new(hypervisor, config)?.run()? {
+            Outcome::Reset if config.on_reset == OnReset::Reboot => {}
+            outcome => return Ok(outcome),
+        }
+    }
+}
+
+/// A machine that is ready to run.
+pub struct Machine<'a, V: Vm> {
+    config: &'a MachineConfig,
+    vcpus: Vec<V::Vcpu>,
+    board: Arc<Board>,
+    events: Arc<EventThreads>,
+    loaded: Loaded,
+    /// Kept for as long as its CPUs: devices signal interrupts through it.
+    _vm: V,
+}
+
+impl<'a, V: Vm> Machine<'a, V> {
+    /// Makes the machine, with the image loaded and the first CPU at its first instruction.
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`] if anything in the configuration is not possible.
+    pub fn new<H: Hypervisor<Vm = V>>(
+        hypervisor: &H,
+        config: &'a MachineConfig,
+    ) -> Result<Self, MonitorError> {
+        let mark = |stage| {
+            if let Some(timeline) = &config.timeline {
+                timeline.mark(stage);
+            }
+        };
+        let max = hypervisor.max_cpus();
+        if config.cpus == 0 || config.cpus > max {
+            return Err(MonitorError::Cpus {
+                cpus: config.cpus,
+                max,
+            });
+        }
+        let ram = GuestRam::new(&config.memory)?;
+        mark(Stage::MemoryReserved);
+        let vm = hypervisor.create_vm(&ram)?;
+        mark(Stage::VmCreated);
+        let cpuid = hypervisor.cpuid()?;
+        let mut vcpus = (0..config.cpus)
+            .map(|id| vm.create_vcpu(id, &cpuid.for_cpu(id, config.cpus)))
+            .collect::<Result<Vec<_>, _>>()?;
+        mark(Stage::VcpuCreated);
+        let tsc_khz = vcpus.first().map_or(0, Vcpu::tsc_khz);
+        let loaded = load(config, &ram, &cpuid, tsc_khz)?;
+        mark(Stage::ImageLoaded);
+        if let Some(vcpu) = vcpus.first_mut() {
+            start(vcpu, &loaded)?;
+        }
+        let (board, events) = board(config, &ram, Ioapic::new(vm.msi_sink()))?;
+        mark(Stage::VcpuReady);
+        Ok(Self {
+            config,
+            vcpus,
+            board,
+            events,
+            loaded,
+            _vm: vm,
+        })
+    }
+
+    /// How the image was loaded.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Runs the machine to its end, CPU 0 on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`] if the host failed it.
+    pub fn run(self) -> Result<Outcome, MonitorError> {
+        let Self {
+            config,
+            mut vcpus,
+            board,
+            events,
+            loaded,
+            _vm,
+        } = self;
+        config
+            .control
+            .attach(vcpus.iter().map(Vcpu::kicker).collect());
+        if let Some(timeout) = config.timeout {
+            let deadline = Deadline::new(timeout, config.control.clone())
+                .map_err(events_error("set the time-out"))?;
+            events
+                .start(board.clone(), || Ok(Box::new(deadline)))
+                .map_err(events_error("start the event loop"))?;
+        }
+        run_cpus(&mut vcpus, &board);
+        drop(events);
+        if let (Some(timeline), Some(vcpu)) = (&config.timeline, vcpus.first()) {
+            guest_marks(timeline, vcpu, &loaded, &board);
+            timeline.mark(Stage::MachineEnded);
+        }
+        config.control.attach(Vec::new());
+        board.end.take().unwrap_or(Ok(Outcome::PowerOff))
+    }
+}
+
+fn run_cpus<C: Vcpu>(vcpus: &mut [C], board: &Board) {
+    let Some((first, others)) = vcpus.split_first_mut() else {
+        return;
+    };
+    thread::scope(|scope| {
+        for (cpu, vcpu) in (1..).zip(others) {
+            let started = thread::Builder::new()
+                .name(format!("cpu{cpu}"))
+                .spawn_scoped(scope, move || board.run_cpu(cpu, vcpu));
+            if let Err(source) = started {
+                board.events_failed("start a CPU's thread", source);
+            }
+        }
+        board.run_cpu(0, first);
+    });
+}
+
+fn load(
+    config: &MachineConfig,
+    ram: &GuestRam,
+    cpuid: &Cpuid,
+    tsc_khz: u64,
+) -> Result<Loaded, MonitorError> {
+    let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let boot = BootConfig {
+        cmdline: &config.cmdline,
+        initrd: config.initrd.as_ref(),
+        cpus: config.cpus,
+        protocol: config.protocol,
+        tsc_khz,
+        wall_clock_ns: wall_clock
+            .ok()
+            .and_then(|since| u64::try_from(since.as_nanos()).ok())
+            .unwrap_or(0),
+        gigabyte_pages: cpuid.has_gigabyte_pages(),
+        pvclock: cpuid.has_kvmclock(),
+    };
+    Ok(goldcrest_boot::load(&config.image, ram, &boot)?)
+}
+
+/// Puts the first CPU where the image wants it.
+fn start(vcpu: &mut impl Vcpu, loaded: &Loaded) -> Result<(), VcpuError> {
+    vcpu.set_system_registers(&loaded.system)?;
+    vcpu.set_registers(&loaded.registers)?;
+    vcpu.set_msrs(&loaded.msrs)?;
+    if let Some(page) = loaded.pvclock {
+        vcpu.set_msrs(&[(MSR_KVM_SYSTEM_TIME_NEW, page | 1)])?;
+    }
+    Ok(())
+}
+
+/// The devices on their buses.
+fn board(
+    config: &MachineConfig,
+    ram: &GuestRam,
+    ioapic: Ioapic,
+) -> Result<(Arc<Board>, Arc<EventThreads>), MonitorError> {
+    let serial = shared(Serial::new(ioapic.line(serial::IRQ), config.output.clone()));
+    let mut ports = Bus::new("port");
+    let mut add = |name, (first, len): (u16, u16), device: SharedDevice| -> Result<(), BusError> {
+        ports.add(name, Range::new(first.into(), len.into())?, device)
+    };
+    add("serial", (serial::PORT, serial::LEN), serial.clone())?;
+    add(
+        "debug-exit",
+        (debug_exit::PORT, debug_exit::LEN),
+        shared(DebugExit),
+    )?;
+    add("power", (power::PORT, power::LEN), shared(Power::default()))?;
+    add(
+        "doorbell",
+        (doorbell::PORT, doorbell::LEN),
+        shared(Doorbell::new(ram.memory().clone(), config.output.clone())),
+    )?;
+    let mut memory = Bus::new("memory");
+    memory.add(
+        "ioapic",
+        Range::new(ioapic::ADDRESS, ioapic::LEN)?,
+        shared(ioapic.clone()),
+    )?;
+    let board = Arc::new(Board {
+        ports,
+        memory,
+        ioapic,
+        view: ram.view(),
+        control: config.control.clone(),
+        end: End::default(),
+    });
+    let events = Arc::new(EventThreads::default());
+    listen_on_demand(config, &serial, &board, &events)?;
+    Ok((board, events))
+}
+
+/// Has the serial port's input read from when the guest first listens to it, and not before.
+fn listen_on_demand(
+    config: &MachineConfig,
+    serial: &Arc<Mutex<Serial>>,
+    board: &Arc<Board>,
+    events: &Arc<EventThreads>,
+) -> Result<(), MonitorError> {
+    let Some(input) = &config.input else {
+        return Ok(());
+    };
+    let file = input
+        .source
+        .try_clone()
+        .map_err(events_error("duplicate the input's descriptor"))?;
+    let (escape, on_listen) = (input.escape, input.on_listen.clone());
+    let control = config.control.clone();
+    // Weak: the board owns the port, which owns this callback until it is called.
+    let port = Arc::downgrade(serial);
+    let board = Arc::downgrade(board);
+    let events = Arc::downgrade(events);
+    let listen = move || {
+        let (Some(port), Some(board), Some(events)) =
+            (port.upgrade(), board.upgrade(), events.upgrade())
+        else {
+            return;
+        };
+        on_listen();
+        // The port is locked now; the thread waits for it.
+        let make = move || -> io::Result<Subscriber> {
+            Ok(Box::new(SerialInput::new(file, escape, port, control)?))
+        };
+        if let Err(source) = events.start(board.clone(), make) {
+            board.events_failed("start the event loop", source);
+        }
+    };
+    serial
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .on_listen(listen);
+    Ok(())
+}
+
+/// Reads when the guest passed its marks.
+fn guest_marks(timeline: &crate::Timeline, vcpu: &impl Vcpu, loaded: &Loaded, board: &Board) {
+    let (Protocol::Direct, Some(boot_info)) = (loaded.protocol, loaded.boot_info) else {
+        return;
+    };
+    let mut marks = [0; 8 * mark::COUNT];
+    let at = boot_info + std::mem::offset_of!(BootInfo, marks) as u64;
+    let (Ok(()), Ok(now)) = (board.view.read(at, &mut marks), vcpu.msr(MSR_TSC)) else {
+        return;
+    };
+    let stages = [
+        (Stage::FirstInstruction, mark::ENTRY),
+        (Stage::GuestMain, mark::MAIN),
+        (Stage::GuestExit, mark::EXIT),
+    ];
+    let (chunks, _) = marks.as_chunks::<8>();
+    let readings: Vec<_> = stages
+        .iter()
+        .filter_map(|(stage, index)| Some((*stage, u64::from_le_bytes(*chunks.get(*index)?))))
+        .collect();
+    timeline.mark_ticks(now, vcpu.tsc_khz(), &readings);
+}
+
+fn events_error(what: &'static str) -> impl FnOnce(io::Error) -> MonitorError {
+    move |source| MonitorError::Events { what, source }
+}
