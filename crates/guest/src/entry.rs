@@ -8,7 +8,8 @@ use goldcrest_abi::boot_info::{BootInfo, mark};
 use goldcrest_abi::note::{self, DirectEntry};
 
 use crate::exit::{exit, status};
-use crate::{boot, machine, time};
+use crate::trap::stubs;
+use crate::{boot, machine, ring0, time};
 
 /// What a unikernel asks of the host, given to [`main!`](crate::main).
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +67,11 @@ struct Descriptor {
     stack_size: u64,
     trap_vectors: *const u8,
     trap_stack: *const u8,
-    syscall_entry: *const u8,
+    syscall_entry: unsafe extern "C" fn(),
 }
 
 const _: () = assert!(size_of::<Descriptor>() == size_of::<DirectEntry>());
+const _: () = assert!(size_of::<Descriptor>() == 56 && note::NAME.len() == 10);
 const _: () =
     assert!(core::mem::offset_of!(Descriptor, entry) == core::mem::offset_of!(DirectEntry, entry));
 const _: () = assert!(
@@ -98,8 +100,8 @@ impl DirectEntryNote {
     /// Asks for entry at `entry` with `options`.
     pub const fn new(entry: Entry, options: Options) -> Self {
         Self(Note {
-            name_len: note::NAME.len() as u32,
-            desc_len: size_of::<Descriptor>() as u32,
+            name_len: 10,
+            desc_len: 56,
             kind: note::TYPE_DIRECT_ENTRY,
             name: *b"Goldcrest\0\0\0",
             desc: Descriptor {
@@ -109,9 +111,9 @@ impl DirectEntryNote {
                 reserved: 0,
                 entry,
                 stack_size: options.stack_size,
-                trap_vectors: core::ptr::null(),
-                trap_stack: core::ptr::null(),
-                syscall_entry: core::ptr::null(),
+                trap_vectors: &raw const stubs::TRAP_VECTORS,
+                trap_stack: stubs::TRAP_STACK.top(),
+                syscall_entry: ring0::syscall_entry,
             },
         })
     }

@@ -17,7 +17,9 @@ mod machine;
 pub mod mem;
 pub mod panic;
 pub mod port;
+pub mod ring0;
 pub mod time;
+pub mod trap;
 
 pub use boot::{args, command_line};
 pub use entry::Options;
