@@ -35,6 +35,7 @@ use goldcrest_bus::{Device, Effect};
 use goldcrest_snapshot::{RestoreError, Snapshot};
 use serde::{Deserialize, Serialize};
 
+use crate::wire::Wire;
 use crate::{IrqLine, LineSink, Msi, MsiSink};
 use entry::RedirectionEntry;
 
@@ -82,8 +83,7 @@ struct Registers {
 #[derive(Clone, Copy)]
 struct Pin {
     entry: RedirectionEntry,
-    /// How many sources assert the line.
-    sources: u32,
+    line: Wire,
     /// What the sink was last asked to watch.
     watched: Option<Msi>,
 }
@@ -93,7 +93,7 @@ impl Ioapic {
     pub fn new(sink: Arc<dyn MsiSink>) -> Self {
         const RESET: Pin = Pin {
             entry: RedirectionEntry::RESET,
-            sources: 0,
+            line: Wire::DOWN,
             watched: None,
         };
         Self(Arc::new(Shared(Mutex::new(Registers {
@@ -138,18 +138,8 @@ impl LineSink for Shared {
 }
 
 impl Pin {
-    const fn is_asserted(&self) -> bool {
-        self.sources > 0
-    }
-
     fn set_source(&mut self, up: bool, sink: &dyn MsiSink) {
-        let was_asserted = self.is_asserted();
-        self.sources = if up {
-            self.sources.saturating_add(1)
-        } else {
-            self.sources.saturating_sub(1)
-        };
-        if was_asserted || !self.is_asserted() {
+        if !self.line.set_source(up) {
             return;
         }
         if self.entry.is_level() {
@@ -163,7 +153,7 @@ impl Pin {
     /// Sends a level-triggered interrupt that is due: asserted, not masked, and its predecessor ended.
     fn serve_level(&mut self, sink: &dyn MsiSink) {
         let entry = self.entry;
-        if entry.is_level() && self.is_asserted() && !entry.is_masked() && !entry.remote_irr() {
+        if entry.is_level() && self.line.is_up() && !entry.is_masked() && !entry.remote_irr() {
             self.entry = entry.with_remote_irr(true);
             sink.signal(entry.message());
         }
