@@ -232,16 +232,16 @@ fn pages(len: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn areas(ram: &[Range<u64>]) -> Areas {
+    fn areas<const N: usize>(ram: [Range<u64>; N]) -> Areas {
         Areas {
-            ram: ram.to_vec(),
+            ram: ram.into(),
             used: Vec::new(),
         }
     }
 
     #[test]
     fn gaps_are_found_around_claims_and_page_aligned() {
-        let mut areas = areas(&[0..0x10_000, 0x20_000..0x30_000]);
+        let mut areas = areas([0..0x10_000, 0x20_000..0x30_000]);
         let kind = AreaKind::Image;
         areas.claim(kind, 0x1800..0x2001, "k", &"a").unwrap();
         areas.claim(kind, 0x2f_000..0x30_000, "k", &"b").unwrap();
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn claims_outside_of_ram_and_on_each_other_are_refused() {
-        let mut areas = areas(&[0..0x10_000]);
+        let mut areas = areas([0..0x10_000, 0x20_000..0x21_000]);
         let kind = AreaKind::Image;
         areas
             .claim(kind, 0x2000..0x3000, "k", &"segment 0")
@@ -271,7 +271,7 @@ mod tests {
         let error = areas.claim(kind, 0xf000..0x10_001, "k", &"segment 2");
         assert_eq!(
             error.unwrap_err().to_string(),
-            "k: segment 2 takes 0xf000-0x10000, where the guest has no RAM (0x0-0xffff)"
+            "k: segment 2 takes 0xf000-0x10000, where the guest has no RAM (0x0-0xffff and 0x20000-0x20fff)"
         );
     }
 }

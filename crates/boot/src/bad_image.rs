@@ -115,4 +115,27 @@ pub enum BadImage {
     },
     #[error("{what} {entry:#x} exceeds 32-bit addresses")]
     EntryOver4GiB { what: &'static str, entry: u64 },
+
+    #[error("boot flag {found:#06x} at 0x1fe: expected 0xaa55")]
+    BootFlag { found: u16 },
+    #[error(
+        "boot protocol {major}.{minor:02}: at least 2.12 is needed, with a 64-bit entry (Linux 3.8)"
+    )]
+    ProtocolVersion { major: u8, minor: u8 },
+    #[error("a zImage, which is loaded below 1 MiB: expected a bzImage (LOADED_HIGH)")]
+    ZImage,
+    #[error(
+        "no 64-bit entry point (xloadflags {flags:#x} without XLF_KERNEL_64): is it a 32-bit kernel?"
+    )]
+    No64BitEntry { flags: u16 },
+    #[error("the setup header ends at {end:#x}: expected 0x264 to {limit:#x}")]
+    HeaderEnd { end: usize, limit: usize },
+    #[error("a kernel of {size} bytes (syssize): expected more than 512")]
+    KernelSize { size: u64 },
+    #[error("kernel alignment {found:#x}: expected a power of two")]
+    KernelAlignment { found: u64 },
+    #[error(
+        "preferred address {address:#x} is not a multiple of the kernel's alignment {alignment:#x}"
+    )]
+    PreferredAddress { address: u64, alignment: u64 },
 }

@@ -4,12 +4,9 @@ use goldcrest_abi::boot_info::{BootInfo, MAGIC, MemoryRegion, mark, region};
 use goldcrest_abi::note;
 use goldcrest_memory::PAGE_SIZE;
 
-use crate::areas::{AreaKind, Areas};
+use crate::areas::{AreaKind, Areas, whole_pages};
 use crate::memory_map::memory_map;
-use crate::{BootConfig, BootError, Image};
-
-/// The longest command line of direct entry, in bytes.
-pub const MAX_DIRECT_CMDLINE: u64 = 64 * 1024;
+use crate::{BootConfig, BootError, Image, MAX_CMDLINE};
 
 /// Offsets into the block. The kvmclock has cache lines of its own.
 const PVCLOCK: u64 = 192;
@@ -37,11 +34,11 @@ impl<'a> InfoBlock<'a> {
     ) -> Result<Self, BootError> {
         let cmdline = config.cmdline;
         let cmdline_len = as_u64(cmdline.len());
-        if cmdline_len > MAX_DIRECT_CMDLINE {
+        if cmdline_len > MAX_CMDLINE {
             return Err(BootError::CommandLineTooLong {
                 image: image.name().to_owned(),
                 len: cmdline.len(),
-                limit: MAX_DIRECT_CMDLINE,
+                limit: MAX_CMDLINE,
             });
         }
         // Each area is at most one region, with a free one before it.
@@ -84,7 +81,9 @@ impl<'a> InfoBlock<'a> {
 
     /// The block's content if it lies at `base`.
     pub(crate) fn bytes(&self, base: u64, areas: &Areas) -> Vec<u8> {
-        let regions = memory_map(areas, region::USABLE, region_kind);
+        let regions = memory_map(areas, region::USABLE, |area| {
+            (whole_pages(&area.range), region_kind(area.kind))
+        });
         let info = BootInfo {
             cmdline: base + self.cmdline_offset,
             regions: base + REGIONS,

@@ -8,11 +8,14 @@ use goldcrest_x86::{Registers, SystemRegisters};
 
 use crate::areas::{AreaKind, Areas};
 use crate::elf::Elf;
-use crate::inspect::Format;
-use crate::{Area, BootError, Image, direct};
+use crate::inspect::Parsed;
+use crate::{Area, BootError, Hardware, Image, direct, linux, pvh};
 
 /// The most processors that can be described to a guest.
 pub const MAX_CPUS: u32 = 4096;
+
+/// The longest command line that any protocol takes, in bytes.
+pub const MAX_CMDLINE: u64 = 64 * 1024;
 
 /// How a guest is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,41 +139,39 @@ pub struct Loaded {
     pub copied: Copied,
 }
 
-/// Puts an image into fresh guest memory and says how its first processor starts.
+/// Puts an image into fresh guest memory and says how its first processor starts, on a machine with a serial port
+/// ([`Hardware::default`]).
 ///
 /// # Errors
 ///
 /// If the image is not bootable (its problem is named with value and limit), does not offer the protocol asked for, or
 /// does not fit into memory. The memory's content is undefined then.
 pub fn load(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) -> Result<Loaded, BootError> {
+    load_with(image, ram, config, &Hardware::default())
+}
+
+/// As [`load`], on a machine with these devices.
+///
+/// # Errors
+///
+/// As for [`load`], and if there are more devices than can be described.
+pub fn load_with(
+    image: &Image,
+    ram: &GuestRam,
+    config: &BootConfig<'_>,
+    hardware: &Hardware<'_>,
+) -> Result<Loaded, BootError> {
     if config.cpus == 0 || config.cpus > MAX_CPUS {
         return Err(BootError::Cpus {
             cpus: config.cpus,
             limit: MAX_CPUS,
         });
     }
-    match Format::of(image)? {
-        Format::Elf => load_elf(image, ram, config),
-        Format::BzImage => Err(not_yet(image, Protocol::LinuxBzImage)),
-    }
-}
-
-fn load_elf(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) -> Result<Loaded, BootError> {
-    let elf = Elf::parse(image)?;
-    match elf.choose(image, config.protocol)? {
-        Protocol::Direct => match elf.notes.direct {
-            Some(note) => direct::load(image, &elf, &note, ram, config),
-            None => Err(not_yet(image, Protocol::Direct)),
-        },
-        protocol => Err(not_yet(image, protocol)),
-    }
-}
-
-fn not_yet(image: &Image, asked: Protocol) -> BootError {
-    BootError::NotOffered {
-        image: image.name().to_owned(),
-        asked,
-        offered: "a protocol that is not supported yet".into(),
+    match Parsed::parse(image, config.protocol)? {
+        Parsed::Direct(elf, note) => direct::load(image, &elf, &note, ram, config),
+        Parsed::Pvh(elf, entry) => pvh::load(image, &elf, entry, ram, config, hardware),
+        Parsed::LinuxElf(elf) => linux::load_elf(image, &elf, ram, config, hardware),
+        Parsed::LinuxBzImage(header) => linux::load_bzimage(image, &header, ram, config, hardware),
     }
 }
 

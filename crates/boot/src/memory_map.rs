@@ -2,29 +2,25 @@
 
 use std::ops::Range;
 
-use crate::areas::{AreaKind, Areas, whole_pages};
+use crate::areas::{Area, Areas};
 
-/// RAM from the lowest to the highest address, in whole pages and without overlaps: free parts are `free`, the others
-/// what `kind_of` makes of them. Neighbours of the same kind are one.
+/// RAM from the lowest to the highest address, without overlaps: free parts are `free`, the others what `told` makes of
+/// the areas. Neighbours of the same kind are one.
 pub(crate) fn memory_map(
     areas: &Areas,
     free: u32,
-    kind_of: impl Fn(AreaKind) -> u32,
+    told: impl Fn(&Area) -> (Range<u64>, u32),
 ) -> Vec<(Range<u64>, u32)> {
     let mut map = Vec::new();
     for ram in areas.ram() {
         let mut next = ram.start;
         for area in areas.used() {
-            let range = whole_pages(&area.range);
+            let (range, kind) = told(area);
             if range.end <= next || range.start >= ram.end {
                 continue;
             }
             push(&mut map, next..range.start, free);
-            push(
-                &mut map,
-                next.max(range.start)..range.end,
-                kind_of(area.kind),
-            );
+            push(&mut map, next.max(range.start)..range.end, kind);
             next = range.end;
         }
         push(&mut map, next..ram.end, free);

@@ -1,4 +1,10 @@
 //! Direct entry as the guest finds it: registers, tables, what is mapped and what is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 
 mod images;
 

@@ -1,5 +1,6 @@
 //! Images built by hand, well-formed unless a test spoils them.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::cast_possible_truncation, reason = "the images are small")]
 
 use goldcrest_abi::note::{DirectEntry, NAME, TYPE_DIRECT_ENTRY, VERSION};
 use goldcrest_boot::{BootConfig, BootError, Image, Loaded, load};

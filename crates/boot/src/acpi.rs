@@ -1,0 +1,316 @@
+//! ACPI tables (ACPI 6.5) of a hardware-reduced platform: no power management timer, no legacy interrupt, no PIT.
+//!
+//! The guest finds its processors, the IOAPIC, the serial port and virtio-mmio devices here, and by which ports it
+//! sleeps for good (S5) and resets.
+
+use acpi_tables::aml::{
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate, Scope,
+};
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::xsdt::XSDT;
+use acpi_tables::{Aml, aml};
+use goldcrest_memory::layout;
+
+const OEM: [u8; 6] = *b"GLDCST";
+const OEM_TABLE: [u8; 8] = *b"GLDCREST";
+const OEM_REVISION: u32 = 1;
+
+/// The ports of the machine's power control.
+const SLEEP_CONTROL: u64 = 0x600;
+const SLEEP_STATUS: u64 = 0x601;
+const RESET: u64 = 0x602;
+const RESET_VALUE: u8 = 1;
+/// The sleep type of S5, "soft off".
+const S5_TYPE: u8 = 5;
+
+/// Bits of `IAPC_BOOT_ARCH` (ACPI §5.2.9.3).
+mod boot_arch {
+    pub(super) const I8042: u16 = 1 << 1;
+    pub(super) const NO_VGA: u16 = 1 << 2;
+    pub(super) const NO_RTC: u16 = 1 << 5;
+}
+
+/// The most virtio-mmio devices that can be announced.
+pub(crate) const MAX_MMIO_DEVICES: usize = 1024;
+
+/// Devices that kernels are told of by ACPI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hardware<'a> {
+    /// A 16550 at port 0x3f8, on interrupt 4.
+    pub serial: bool,
+    /// A real-time clock at port 0x70. Linux waits up to a second for one that is announced and does not answer.
+    pub rtc: bool,
+    /// A keyboard controller at port 0x60.
+    pub i8042: bool,
+    /// virtio devices.
+    pub mmio: &'a [MmioDevice],
+}
+
+impl Default for Hardware<'_> {
+    /// A serial port.
+    fn default() -> Self {
+        Self {
+            serial: true,
+            rtc: false,
+            i8042: false,
+            mmio: &[],
+        }
+    }
+}
+
+/// A virtio device with memory-mapped registers (virtio 1.3 §4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MmioDevice {
+    /// Guest-physical address of its registers.
+    pub base: u32,
+    /// Bytes of registers.
+    pub len: u32,
+    /// Its input of the IOAPIC.
+    pub interrupt: u32,
+    /// The interrupt is edge-triggered, else level-triggered.
+    pub edge: bool,
+}
+
+/// All tables, to lie from `base`, the root pointer (RSDP) first.
+pub(crate) fn tables(base: u64, cpus: u32, hardware: &Hardware<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; Rsdp::len()];
+    let mut add = |table: &[u8]| {
+        bytes.resize(bytes.len().next_multiple_of(16), 0);
+        let address = base + bytes.len() as u64;
+        bytes.extend(table);
+        address
+    };
+    let dsdt = add(dsdt(hardware).as_slice());
+    let fadt = add(&fadt(dsdt, hardware));
+    let madt = add(madt(cpus).as_slice());
+    let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
+    xsdt.add_entry(fadt);
+    xsdt.add_entry(madt);
+    let xsdt = add(&to_bytes(&xsdt));
+    let rsdp = to_bytes(&Rsdp::new(OEM, xsdt));
+    bytes.iter_mut().zip(rsdp).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+fn to_bytes(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+/// FADT (§5.2.9): where to sleep and reset, what is not there.
+fn fadt(dsdt: u64, hardware: &Hardware<'_>) -> Vec<u8> {
+    let port = |port| GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);
+    let i8042 = if hardware.i8042 { boot_arch::I8042 } else { 0 };
+    let no_rtc = if hardware.rtc { 0 } else { boot_arch::NO_RTC };
+    let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::HwReducedAcpi)
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::Wbinvd)
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::Headless);
+    fadt.iapc_boot_arch = (boot_arch::NO_VGA | i8042 | no_rtc).into();
+    fadt.reset_reg = port(RESET);
+    fadt.reset_value = RESET_VALUE;
+    fadt.sleep_control_reg = port(SLEEP_CONTROL);
+    fadt.sleep_status_reg = port(SLEEP_STATUS);
+    fadt.hypervisor_vendor_identity = u64::from_le_bytes(*b"GOLDCRST").into();
+    to_bytes(&fadt.finalize())
+}
+
+/// MADT (§5.2.12): local APICs, with identifiers from 0, and the one IOAPIC.
+fn madt(cpus: u32) -> Sdt {
+    const LOCAL_APIC: [u8; 2] = [0, 8];
+    const IOAPIC: [u8; 2] = [1, 12];
+    const LOCAL_X2APIC: [u8; 2] = [9, 16];
+    const ENABLED: u32 = 1;
+    let mut body = Vec::new();
+    body.extend(low(layout::LOCAL_APIC));
+    body.extend([0; 4]);
+    for id in 0..cpus {
+        // 255 is the broadcast address of an xAPIC.
+        match u8::try_from(id) {
+            Ok(id @ 0..=254) => {
+                body.extend(LOCAL_APIC);
+                body.extend([id, id]);
+                body.extend(ENABLED.to_le_bytes());
+            }
+            _ => {
+                body.extend(LOCAL_X2APIC);
+                body.extend([0; 2]);
+                body.extend([id, ENABLED, id].map(u32::to_le_bytes).as_flattened());
+            }
+        }
+    }
+    body.extend(IOAPIC);
+    body.extend([0; 2]);
+    body.extend(low(layout::IOAPIC));
+    body.extend([0; 4]);
+    table(*b"APIC", 5, &body)
+}
+
+/// DSDT (§5.2.11.1): the devices.
+fn dsdt(hardware: &Hardware<'_>) -> Sdt {
+    let mut body = to_bytes(&Name::new(
+        Path::new("_S5_"),
+        &Package::new(vec![&S5_TYPE, &aml::ZERO]),
+    ));
+    let mut devices = Vec::new();
+    if hardware.serial {
+        let ports = IO::new(0x3f8, 0x3f8, 1, 8);
+        let interrupt = Interrupt::new(true, true, false, false, 4);
+        devices.extend(device(
+            "COM1",
+            &EISAName::new("PNP0501"),
+            0,
+            &[&ports, &interrupt],
+        ));
+    }
+    if hardware.rtc {
+        let ports = IO::new(0x70, 0x70, 1, 2);
+        devices.extend(device("RTC_", &EISAName::new("PNP0B00"), 0, &[&ports]));
+    }
+    for (number, mmio) in hardware.mmio.iter().enumerate().take(MAX_MMIO_DEVICES) {
+        let registers = Memory32Fixed::new(true, mmio.base, mmio.len);
+        let interrupt = Interrupt::new(true, mmio.edge, false, false, mmio.interrupt);
+        let name = format!("V{number:03X}");
+        devices.extend(device(
+            &name,
+            &"LNRO0005",
+            number,
+            &[&registers, &interrupt],
+        ));
+    }
+    body.extend(Scope::raw(Path::new("\\_SB_"), devices));
+    table(*b"DSDT", 2, &body)
+}
+
+fn device(name: &str, hardware_id: &dyn Aml, unique_id: usize, resources: &[&dyn Aml]) -> Vec<u8> {
+    to_bytes(&Device::new(
+        Path::new(name),
+        vec![
+            &Name::new(Path::new("_HID"), hardware_id),
+            &Name::new(Path::new("_UID"), &unique_id),
+            &Name::new(
+                Path::new("_CRS"),
+                &ResourceTemplate::new(resources.to_vec()),
+            ),
+        ],
+    ))
+}
+
+fn table(signature: [u8; 4], revision: u8, body: &[u8]) -> Sdt {
+    const HEADER: u32 = 36;
+    let mut table = Sdt::new(signature, HEADER, revision, OEM, OEM_TABLE, OEM_REVISION);
+    table.append_slice(body);
+    table
+}
+
+/// The low half: the addresses are constants below 4 GiB.
+fn low(value: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: u64 = 0xe_0000;
+
+    fn at(tables: &[u8], address: u64) -> &[u8] {
+        let start = usize::try_from(address - BASE).unwrap();
+        let len = u32::from_le_bytes(tables[start + 4..start + 8].try_into().unwrap());
+        &tables[start..start + usize::try_from(len).unwrap()]
+    }
+
+    fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+    }
+
+    fn sums_to_zero(bytes: &[u8]) -> bool {
+        bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
+    }
+
+    fn mmio() -> Vec<MmioDevice> {
+        let device = |n: u32| MmioDevice {
+            base: 0xd000_0000 + n * 0x1000,
+            len: 0x1000,
+            interrupt: 5 + n,
+            edge: true,
+        };
+        (0..19).map(device).collect()
+    }
+
+    #[test]
+    fn every_table_is_found_from_the_root_and_sums_to_zero() {
+        let mmio = mmio();
+        let hardware = Hardware {
+            rtc: true,
+            i8042: true,
+            mmio: &mmio,
+            ..Hardware::default()
+        };
+        let tables = tables(BASE, 300, &hardware);
+        assert_eq!(&tables[..8], b"RSD PTR ");
+        assert!(sums_to_zero(&tables[..20]) && sums_to_zero(&tables[..36]));
+        let xsdt = at(&tables, u64_at(&tables, 24));
+        let fadt = at(&tables, u64_at(xsdt, 36));
+        let madt = at(&tables, u64_at(xsdt, 44));
+        let dsdt = at(&tables, u64_at(fadt, 140));
+        for (table, signature) in [
+            (xsdt, b"XSDT"),
+            (fadt, b"FACP"),
+            (madt, b"APIC"),
+            (dsdt, b"DSDT"),
+        ] {
+            assert_eq!(&table[..4], signature);
+            assert!(sums_to_zero(table), "{signature:?}");
+        }
+        assert_eq!(madt.len(), 44 + 255 * 8 + 45 * 16 + 12);
+        assert_eq!(fadt[116..129], [1, 8, 0, 1, 2, 6, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(fadt[244..256], [1, 8, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(fadt[256..268], [1, 8, 0, 1, 1, 6, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(fadt[109..111], [0x06, 0x00]);
+    }
+
+    /// Disassembles and compiles the tables where Intel's compiler is installed; it warns of what it finds wrong.
+    #[test]
+    fn the_compiler_takes_its_own_disassembly() {
+        let run = |dir: &std::path::Path, arguments: &[&str]| {
+            let mut command = std::process::Command::new("iasl");
+            command.current_dir(dir).args(arguments).output()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        if run(dir.path(), &["-v"]).is_err() {
+            println!("skipped: iasl is not installed");
+            return;
+        }
+        let mmio = mmio();
+        let hardware = Hardware {
+            rtc: true,
+            mmio: &mmio,
+            ..Hardware::default()
+        };
+        for (name, table) in [
+            ("dsdt", dsdt(&hardware).as_slice().to_vec()),
+            ("fadt", fadt(BASE, &hardware)),
+            ("madt", madt(300).as_slice().to_vec()),
+        ] {
+            std::fs::write(dir.path().join(format!("{name}.aml")), table).unwrap();
+            let disassembled = run(dir.path(), &["-d", &format!("{name}.aml")]).unwrap();
+            assert!(disassembled.status.success(), "{name}: {disassembled:?}");
+            let compiled = run(dir.path(), &[&format!("{name}.dsl")]).unwrap();
+            let output = String::from_utf8_lossy(&compiled.stdout).into_owned()
+                + &String::from_utf8_lossy(&compiled.stderr);
+            assert!(compiled.status.success(), "{name}: {output}");
+            let clean = name != "dsdt" || output.contains("0 Errors, 0 Warnings");
+            assert!(clean, "{name}: {output}");
+        }
+    }
+}

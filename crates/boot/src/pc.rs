@@ -1,0 +1,79 @@
+//! What Linux and PVH kernels expect of a PC below 1 MiB, and the memory map in the terms of e820.
+
+use std::ops::Range;
+
+use crate::acpi::{self, Hardware};
+use crate::areas::AreaKind;
+use crate::load::Loader;
+use crate::memory_map::memory_map;
+use crate::{BootConfig, BootError};
+
+/// Where ordinary memory ends and firmware's begins: the extended BIOS data area of a PC.
+pub(crate) const LOW_END: u64 = 0x9_fc00;
+/// ACPI tables are looked for here if nobody says where they are (ACPI §5.2.5.1).
+const ACPI: Range<u64> = 0xe_0000..0x10_0000;
+
+/// `E820_TYPE_RAM`, `XEN_HVM_MEMMAP_TYPE_RAM`.
+const RAM: u32 = 1;
+/// `E820_TYPE_RESERVED`, `XEN_HVM_MEMMAP_TYPE_RESERVED`.
+const RESERVED: u32 = 2;
+
+impl Loader<'_> {
+    /// Claims what a PC has below 1 MiB: page 0, video memory and firmware, ACPI.
+    pub(crate) fn claim_pc(&mut self) {
+        self.areas.insert(AreaKind::Guard, 0..0x1000);
+        self.areas.insert(AreaKind::Firmware, LOW_END..ACPI.start);
+        self.areas.insert(AreaKind::Acpi, ACPI);
+    }
+
+    /// Writes the ACPI tables; gives the address of the root pointer.
+    pub(crate) fn write_acpi(&self, cpus: u32, hardware: &Hardware<'_>) -> Result<u64, BootError> {
+        let count = hardware.mmio.len();
+        if count > acpi::MAX_MMIO_DEVICES {
+            return Err(BootError::TooManyDevices {
+                count,
+                limit: acpi::MAX_MMIO_DEVICES,
+            });
+        }
+        let tables = acpi::tables(ACPI.start, cpus, hardware);
+        let (len, limit) = (tables.len() as u64, ACPI.end - ACPI.start);
+        if len > limit {
+            return Err(BootError::AcpiTooLarge { len, limit });
+        }
+        self.write("the ACPI tables", ACPI.start, &tables)?;
+        Ok(ACPI.start)
+    }
+
+    /// Start, length and type of every range, as e820 and PVH have it.
+    pub(crate) fn e820(&self) -> Vec<(u64, u64, u32)> {
+        let map = memory_map(&self.areas, RAM, |area| {
+            let kind = match area.kind {
+                AreaKind::Acpi | AreaKind::Firmware => RESERVED,
+                _ => RAM,
+            };
+            (area.range.clone(), kind)
+        });
+        let entry = |(range, kind): (Range<u64>, u32)| (range.start, range.end - range.start, kind);
+        map.into_iter().map(entry).collect()
+    }
+}
+
+/// The command line with its terminating zero, if it has no other and is not longer than `limit`.
+pub(crate) fn terminated_cmdline(
+    config: &BootConfig<'_>,
+    image: &str,
+    limit: u64,
+) -> Result<Vec<u8>, BootError> {
+    let bytes = config.cmdline.as_bytes();
+    if bytes.len() as u64 > limit {
+        return Err(BootError::CommandLineTooLong {
+            image: image.to_owned(),
+            len: bytes.len(),
+            limit,
+        });
+    }
+    if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
+        return Err(BootError::CommandLineZero { offset });
+    }
+    Ok([bytes, &[0]].concat())
+}

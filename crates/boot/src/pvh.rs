@@ -1,0 +1,119 @@
+//! PVH: 32-bit protected mode without paging, `ebx` pointing to `hvm_start_info` (Xen, `docs/misc/pvh.pandoc` and
+//! `xen/include/public/arch-x86/hvm/start_info.h`).
+
+use goldcrest_memory::{GuestRam, PAGE_SIZE, layout};
+use goldcrest_x86::{Registers, Segment, SystemRegisters, cr0};
+
+use crate::areas::AreaKind;
+use crate::elf::Elf;
+use crate::load::Loader;
+use crate::pc::{LOW_END, terminated_cmdline};
+use crate::{BadImage, BootConfig, BootError, Hardware, Image, Loaded, MAX_CMDLINE, Protocol};
+
+/// `XEN_HVM_START_MAGIC_VALUE`.
+const MAGIC: u32 = 0x336e_c578;
+/// The version that has a memory map.
+const VERSION: u32 = 1;
+/// Bytes of `hvm_start_info`, `hvm_modlist_entry` and `hvm_memmap_table_entry`.
+const START_INFO_SIZE: u64 = 56;
+const MODULE_SIZE: u64 = 32;
+const MEMORY_MAP_ENTRY_SIZE: u64 = 24;
+
+pub(crate) fn load(
+    image: &Image,
+    elf: &Elf,
+    entry: u64,
+    ram: &GuestRam,
+    config: &BootConfig<'_>,
+    hardware: &Hardware<'_>,
+) -> Result<Loaded, BootError> {
+    const WHAT: &str = "the PVH entry point";
+    let cmdline = terminated_cmdline(config, image.name(), MAX_CMDLINE)?;
+    elf.check_executable(image, WHAT, entry)?;
+    if entry >= layout::HOLE_END {
+        return Err(image.bad(BadImage::EntryOver4GiB { what: WHAT, entry }));
+    }
+    let mut loader = Loader::new(image, ram);
+    loader.claim_pc();
+    loader.claim_segments(elf)?;
+    loader.place_segments(elf)?;
+    let initrd = loader.place_initrd(config.initrd, layout::HOLE_END)?;
+    let rsdp = loader.write_acpi(config.cpus, hardware)?;
+    let start_info = write_start_info(&mut loader, rsdp, initrd, &cmdline)?;
+    Ok(Loaded {
+        protocol: Protocol::Pvh,
+        registers: Registers {
+            rip: entry,
+            rbx: start_info,
+            ..Registers::default()
+        },
+        system: system_registers(),
+        msrs: Vec::new(),
+        boot_info: Some(start_info),
+        pvclock: None,
+        areas: loader.areas.into_used(),
+        copied: loader.copied,
+    })
+}
+
+/// One block: the structure, the list of modules, the memory map, the command line.
+fn write_start_info(
+    loader: &mut Loader<'_>,
+    rsdp: u64,
+    (initrd, initrd_len): (u64, u64),
+    cmdline: &[u8],
+) -> Result<u64, BootError> {
+    // Claiming the block does not change the map: to the guest it is RAM.
+    let map = loader.e820();
+    let modules = u64::from(initrd_len != 0);
+    let map_offset = START_INFO_SIZE + MODULE_SIZE * modules;
+    let cmdline_offset = map_offset + MEMORY_MAP_ENTRY_SIZE * map.len() as u64;
+    let len = cmdline_offset + cmdline.len() as u64;
+    let what = "the PVH start information";
+    let base = loader
+        .areas
+        .lowest(AreaKind::BootInfo, what, len, LOW_END)?;
+
+    let mut words = vec![
+        u64::from(MAGIC) | u64::from(VERSION) << 32,
+        modules << 32,
+        if modules == 0 {
+            0
+        } else {
+            base + START_INFO_SIZE
+        },
+        base + cmdline_offset,
+        rsdp,
+        base + map_offset,
+        map.len() as u64,
+    ];
+    if modules != 0 {
+        words.extend([initrd, initrd_len, 0, 0]);
+    }
+    for (start, len, kind) in map {
+        words.extend([start, len, u64::from(kind)]);
+    }
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.extend(cmdline);
+    loader.write(what, base, &bytes)?;
+    Ok(base)
+}
+
+/// Flat segments, paging off. The descriptor tables are the guest's to make.
+fn system_registers() -> SystemRegisters {
+    let data = Segment::data(0x10, 0);
+    SystemRegisters {
+        cs: Segment::code32(0x08),
+        ds: data,
+        es: data,
+        fs: data,
+        gs: data,
+        ss: data,
+        tr: Segment::tss(0x18, 0, 0x67),
+        ldt: Segment::unusable(),
+        cr0: cr0::PE | cr0::ET,
+        ..SystemRegisters::default()
+    }
+}
+
+const _: () = assert!(START_INFO_SIZE < PAGE_SIZE);
