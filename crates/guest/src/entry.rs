@@ -9,7 +9,7 @@ use goldcrest_abi::note::{self, DirectEntry};
 
 use crate::exit::{exit, status};
 use crate::trap::stubs;
-use crate::{boot, machine, ring0, time};
+use crate::{boot, machine, time};
 
 /// What a unikernel asks of the host, given to [`main!`](crate::main).
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ struct Descriptor {
     stack_size: u64,
     trap_vectors: *const u8,
     trap_stack: *const u8,
-    syscall_entry: unsafe extern "C" fn(),
+    syscall_entry: u64,
 }
 
 const _: () = assert!(size_of::<Descriptor>() == size_of::<DirectEntry>());
@@ -113,7 +113,7 @@ impl DirectEntryNote {
                 stack_size: options.stack_size,
                 trap_vectors: &raw const stubs::TRAP_VECTORS,
                 trap_stack: stubs::TRAP_STACK.top(),
-                syscall_entry: ring0::syscall_entry,
+                syscall_entry: 0,
             },
         })
     }

@@ -6,6 +6,7 @@ extern crate std;
 
 pub use goldcrest_abi as abi;
 
+pub mod apic;
 pub mod boot;
 pub mod console;
 pub mod entry;
@@ -17,6 +18,7 @@ mod machine;
 pub mod mem;
 pub mod panic;
 pub mod port;
+pub mod pvclock;
 pub mod ring0;
 pub mod time;
 pub mod trap;

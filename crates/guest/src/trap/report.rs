@@ -93,7 +93,7 @@ fn name(vector: u64) -> &'static str {
         18 => "machine check",
         19 => "SIMD floating-point exception",
         21 => "control protection exception",
-        0..32 => "exception",
+        9 | 15 | 20 | 22..32 => "exception",
         _ => "unexpected interrupt",
     }
 }

@@ -7,24 +7,33 @@
 //! - The handler runs on a stack of its own, as the interrupted code may have run out of its stack. A trap within a
 //!   handler continues below the red zone of the interrupted one (System V ABI §3.2.2: 128 bytes).
 //! - It runs with interrupts disabled.
-//! - When it returns, `iretq` resumes the interrupted code without going through ring 0.
+//! - When it returns, `iretq` resumes the interrupted code without going through ring 0, unless interrupts have to be
+//!   enabled: on some hosts only ring 0 can do that.
 //!
-//! Interrupts reach ring 0 only while it waits for one, in [`ring0`](crate::ring0). There is nothing to go back to,
-//! then: the stub makes it look as if the `syscall` that began the wait had just returned.
+//! Ring 0 is also where [`ring0`](crate::ring0) does its work, on the same stack. The way there is an undefined
+//! instruction at a known place rather than `syscall` or `int`, because those do not reach ring 0 on every host.
+//!
+//! Interrupts find the processor in ring 0 only while it waits for one. There is nothing to go back to, then: the stub
+//! makes it look as if the wait had just returned to ring 3.
 #![allow(
     unsafe_code,
     reason = "trap entry is assembly; its stacks are raw memory"
 )]
 
-use core::arch::{global_asm, naked_asm};
+use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
 use goldcrest_abi::{note::TRAP_STUB_SIZE, selector};
 
 use super::TrapFrame;
+use crate::ring0;
 
+/// The interrupt flag of `rflags`.
+const INTERRUPT_FLAG: u64 = 1 << 9;
+/// IOPL 3 of `rflags`.
+const IO_PRIVILEGE: u64 = 3 << 12;
 /// IOPL 3 and the bit that is always set: how handlers run.
-pub(crate) const HANDLER_FLAGS: u64 = 0x3002;
+const HANDLER_FLAGS: u64 = IO_PRIVILEGE | 1 << 1;
 
 /// Memory for a stack that only assembly uses.
 #[repr(C, align(16))]
@@ -44,8 +53,8 @@ impl<const SIZE: usize> Stack<SIZE> {
     }
 }
 
-/// Where traps arrive: a few words, ever.
-pub(crate) static TRAP_STACK: Stack<512> = Stack::new();
+/// Where traps arrive, and where ring 0 works.
+pub(crate) static TRAP_STACK: Stack<{ 8 * 1024 }> = Stack::new();
 /// Where handlers run.
 static HANDLER_STACK: Stack<HANDLER_STACK_SIZE> = Stack::new();
 const HANDLER_STACK_SIZE: usize = 16 * 1024;
@@ -83,21 +92,23 @@ global_asm!(
     "push rax",
     "push rcx",
     "test byte ptr [rsp + 40], 3",
-    "jz 4f",
+    "jz .Lgoldcrest_from_ring0",
+    "cmp qword ptr [rsp + 16], 6",
+    "je .Lgoldcrest_undefined",
     // Within a handler: below the red zone of what was interrupted. Else: at the top of the handler stack.
-    "2:",
+    ".Lgoldcrest_deliver:",
     "mov rax, [rsp + 56]",
     "lea rcx, [rip + {stack}]",
     "cmp rax, rcx",
-    "jb 3f",
+    "jb .Lgoldcrest_fresh_stack",
     "add rcx, {stack_size}",
     "cmp rax, rcx",
-    "ja 3f",
+    "ja .Lgoldcrest_fresh_stack",
     "sub rax, 128",
-    "jmp 5f",
-    "3:",
+    "jmp .Lgoldcrest_move",
+    ".Lgoldcrest_fresh_stack:",
     "lea rax, [rip + {stack} + {stack_size}]",
-    "5:",
+    ".Lgoldcrest_move:",
     "and rax, -16",
     "sub rax, 64",
     "mov rcx, cr2",
@@ -117,7 +128,7 @@ global_asm!(
     "mov rcx, [rsp + 64]",
     "mov [rax + 56], rcx",
     // Leave for the handler with all other registers as they were.
-    "lea rcx, [rip + {handler}]",
+    "lea rcx, [rip + goldcrest_handler]",
     "mov [rsp + 32], rcx",
     "mov qword ptr [rsp + 40], {user_code}",
     "mov qword ptr [rsp + 48], {flags}",
@@ -127,49 +138,132 @@ global_asm!(
     "pop rax",
     "add rsp, 16",
     "iretq",
-    // From ring 0. A fault is reported as it is; an interrupt ends the wait: the caller's rip is in rcx, its rflags
-    // in r11, its rsp in rdx.
-    "4:",
+    // From ring 0. A fault is reported as it is; an interrupt ends the wait: what ring 0 would have returned to is
+    // what the interrupted rsp points to.
+    ".Lgoldcrest_from_ring0:",
     "cmp qword ptr [rsp + 16], 32",
-    "jb 2b",
-    "mov rcx, [rsp]",
-    "mov [rsp + 32], rcx",
-    "mov qword ptr [rsp + 40], {user_code}",
-    "mov [rsp + 48], r11",
-    "mov [rsp + 56], rdx",
-    "mov qword ptr [rsp + 64], {user_data}",
-    "jmp 2b",
+    "jb .Lgoldcrest_deliver",
+    "call .Lgoldcrest_replace_frame",
+    "jmp .Lgoldcrest_deliver",
+    // Replaces the frame above the return address by the one that its rsp points to.
+    ".Lgoldcrest_replace_frame:",
+    "mov rax, [rsp + 64]",
+    "mov rcx, [rax]",
+    "mov [rsp + 40], rcx",
+    "mov rcx, [rax + 8]",
+    "mov [rsp + 48], rcx",
+    "mov rcx, [rax + 16]",
+    "mov [rsp + 56], rcx",
+    "mov rcx, [rax + 24]",
+    "mov [rsp + 64], rcx",
+    "mov rcx, [rax + 32]",
+    "mov [rsp + 72], rcx",
+    "ret",
+    // A handler is done, and what it interrupted had interrupts enabled.
+    ".Lgoldcrest_resume:",
+    "call .Lgoldcrest_replace_frame",
+    "pop rcx",
+    "pop rax",
+    "add rsp, 16",
+    "or qword ptr [rsp + 16], {io_privilege}",
+    "iretq",
+    // An undefined instruction: a handler that is done, the gate, or somebody's mistake. What the gate is asked for is
+    // in rdi. IOPL is set anew, as some hosts lose it.
+    ".Lgoldcrest_undefined:",
+    "lea rcx, [rip + goldcrest_resume]",
+    "cmp [rsp + 32], rcx",
+    "je .Lgoldcrest_resume",
+    "lea rcx, [rip + {gate}]",
+    "cmp [rsp + 32], rcx",
+    "jne .Lgoldcrest_deliver",
+    "pop rcx",
+    "pop rax",
+    "add rsp, 16",
+    "add qword ptr [rsp], 2",
+    "or qword ptr [rsp + 16], {io_privilege}",
+    "cmp edi, {wait}",
+    "je .Lgoldcrest_wait",
+    "cmp edi, {enable}",
+    "je .Lgoldcrest_enable",
+    "cmp edi, {disable}",
+    "je .Lgoldcrest_disable",
+    "mov rax, rsi",
+    "mov rdi, rdx",
+    "sub rsp, 8",
+    "call rax",
+    "add rsp, 8",
+    "iretq",
+    ".Lgoldcrest_wait:",
+    "sti",
+    "hlt",
+    "cli",
+    "iretq",
+    ".Lgoldcrest_enable:",
+    "or qword ptr [rsp + 16], {interrupt_flag}",
+    "iretq",
+    ".Lgoldcrest_disable:",
+    "and qword ptr [rsp + 16], ~{interrupt_flag}",
+    "iretq",
+    // In ring 3: completes the `TrapFrame`, calls `dispatch` and resumes from what it left there. The SSE and x87 state
+    // is kept aside: handlers are compiled Rust, which uses it. They are not compiled for AVX, so that the upper halves
+    // of its registers survive (SDM vol. 1 §14.1.3).
+    "goldcrest_handler:",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "push rbx",
+    "push rbp",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov rdi, rsp",
+    "sub rsp, 8 + 512",
+    "fxsave64 [rsp]",
+    "call {dispatch}",
+    "fxrstor64 [rsp]",
+    "add rsp, 8 + 512",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rbp",
+    "pop rbx",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "add rsp, 24",
+    "test dword ptr [rsp + 16], {interrupt_flag}",
+    "jnz goldcrest_resume",
+    "iretq",
+    "goldcrest_resume:",
+    "ud2",
     ".popsection",
     stub_size = const TRAP_STUB_SIZE,
     stack = sym HANDLER_STACK,
     stack_size = const HANDLER_STACK_SIZE,
-    handler = sym enter_handler,
+    dispatch = sym super::dispatch,
     user_code = const selector::USER_CODE,
     user_data = const selector::USER_DATA,
     flags = const HANDLER_FLAGS,
+    gate = sym ring0::gate,
+    io_privilege = const IO_PRIVILEGE,
+    interrupt_flag = const INTERRUPT_FLAG,
+    wait = const ring0::WAIT,
+    enable = const ring0::ENABLE,
+    disable = const ring0::DISABLE,
 );
-
-/// Completes the [`TrapFrame`] in ring 3, calls [`dispatch`](super::dispatch) and resumes from what it left there.
-///
-/// The SSE and x87 state is kept aside: handlers are compiled Rust, which uses it. They are not compiled for AVX, so
-/// that the upper halves of its registers survive (SDM vol. 1 §14.1.3).
-#[unsafe(naked)]
-unsafe extern "C" fn enter_handler() {
-    naked_asm!(
-        "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
-        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
-        "mov rdi, rsp",
-        "sub rsp, 8 + 512",
-        "fxsave64 [rsp]",
-        "call {dispatch}",
-        "fxrstor64 [rsp]",
-        "add rsp, 8 + 512",
-        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
-        "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
-        "add rsp, 24",
-        "iretq",
-        dispatch = sym super::dispatch,
-    )
-}
 
 const _: () = assert!(size_of::<TrapFrame>() == 15 * 8 + 64);
