@@ -279,6 +279,18 @@ mod tests {
         assert_eq!(fadt[109..111], [0x06, 0x00]);
     }
 
+    #[test]
+    fn the_most_processors_and_devices_fit_below_1_mib() {
+        let device = mmio().remove(0);
+        let hardware = Hardware {
+            rtc: true,
+            mmio: &[device; MAX_MMIO_DEVICES],
+            ..Hardware::default()
+        };
+        let len = tables(BASE, crate::MAX_CPUS, &hardware).len();
+        assert!(len <= 0x2_0000, "{len}");
+    }
+
     /// Disassembles and compiles the tables where Intel's compiler is installed; it warns of what it finds wrong.
     #[test]
     fn the_compiler_takes_its_own_disassembly() {

@@ -49,7 +49,7 @@ pub(crate) fn load(
     loader.claim_segments(elf)?;
     loader.place_segments(elf)?;
     let initrd = loader.place_initrd(config.initrd, u64::MAX)?;
-    let stack_top = claim_stack(&mut loader, note, ram)?;
+    let stack_top = claim_stack(&mut loader, note)?;
 
     let pvclock = config.pvclock && note.flags & note::FLAG_PVCLOCK != 0;
     let info = InfoBlock::new(image, &loader.areas, config, initrd, pvclock)?;
@@ -165,11 +165,7 @@ fn check_segments(elf: &Elf) -> Result<(), BadImage> {
 }
 
 /// Finds room for the stack with a guard page below; gives its top.
-fn claim_stack(
-    loader: &mut Loader<'_>,
-    note: &DirectEntry,
-    ram: &GuestRam,
-) -> Result<u64, BootError> {
+fn claim_stack(loader: &mut Loader<'_>, note: &DirectEntry) -> Result<u64, BootError> {
     let size = match note.stack_size {
         0 => DEFAULT_STACK_SIZE,
         size => size,
@@ -177,7 +173,6 @@ fn claim_stack(
     let with_guard = size.saturating_add(PAGE_SIZE);
     let areas = &mut loader.areas;
     let Range { start, end } = areas.find_lowest("the stack", with_guard, u64::MAX)?;
-    debug_assert!(end - start <= ram.size());
     areas.insert(AreaKind::Guard, start..start + PAGE_SIZE);
     areas.insert(AreaKind::Stack, start + PAGE_SIZE..end);
     Ok(end)

@@ -139,14 +139,6 @@ pub enum BootError {
         /// The most.
         limit: usize,
     },
-    /// There are too many devices and processors for the memory that firmware has for tables.
-    #[error("ACPI tables of {len} bytes: {limit} fit; announce fewer devices")]
-    AcpiTooLarge {
-        /// Bytes of tables.
-        len: u64,
-        /// Bytes that fit.
-        limit: u64,
-    },
     /// Guest RAM refused what was put there.
     #[error("cannot put {what} into guest memory")]
     Memory {

@@ -1,4 +1,68 @@
 //! From an image to a guest ready to start.
+//!
+//! An [`Image`] is a kernel or a unikernel: a file, or bytes in the program. [`load`](load()) finds out what it is,
+//! puts it into guest memory, mapped from the file rather than read, and gives the registers from which the first
+//! processor starts. [`inspect`](inspect()) says what would happen, by the headers alone. Nothing here calls a
+//! hypervisor: what comes out is plain data.
+//!
+//! | [`Protocol`] | image | the guest starts in | it is told by |
+//! |---|---|---|---|
+//! | [`Direct`](Protocol::Direct) | ELF64 with a Goldcrest note | 64-bit mode, ring 3 or 0, on the host's tables | `BootInfo` in `rdi` |
+//! | [`Pvh`](Protocol::Pvh) | ELF64 with Xen's note 18 | 32-bit protected mode | `hvm_start_info` in `ebx` |
+//! | [`LinuxElf`](Protocol::LinuxElf) | vmlinux | 64-bit mode, ring 0 | `boot_params` in `rsi` |
+//! | [`LinuxBzImage`](Protocol::LinuxBzImage) | bzImage | 64-bit mode, ring 0 | `boot_params` in `rsi` |
+//!
+//! An image that offers several is started by the first of this list, unless [`BootConfig::protocol`] says otherwise.
+//! All but direct entry come with ACPI tables, which announce [`Hardware`].
+//!
+//! The formats are those of the System V ABI (ELF), of `goldcrest-abi` (direct entry), of Xen's `docs/misc/pvh.pandoc`,
+//! of Linux's `Documentation/arch/x86/boot.rst` and of ACPI 6.5.
+//!
+//! ```
+//! use goldcrest_boot::{BootConfig, Image, Protocol, load};
+//! use goldcrest_memory::{GuestRam, MemoryConfig};
+//!
+//! # // An ELF of one page: `jmp .` at 1 MiB.
+//! # let mut kernel = vec![0u8; 4098];
+//! # kernel[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
+//! # kernel[24..32].copy_from_slice(&0x10_0000u64.to_le_bytes());
+//! # kernel[32] = 64;
+//! # kernel[54..58].copy_from_slice(&[56, 0, 1, 0]);
+//! # for (at, value) in [(0u8, 1u64 | 5 << 32), (8, 4096), (16, 0x10_0000), (24, 0x10_0000), (32, 2), (40, 2)] {
+//! #     let at = 64 + usize::from(at);
+//! #     kernel[at..at + 8].copy_from_slice(&value.to_le_bytes());
+//! # }
+//! # kernel[4096..].copy_from_slice(&[0xeb, 0xfe]);
+//! # let file = tempfile::NamedTempFile::new()?;
+//! # std::fs::write(file.path(), kernel)?;
+//! # let path = file.path();
+//! let image = Image::open(path)?;
+//! let ram = GuestRam::new(&MemoryConfig::default())?;
+//! let config = BootConfig {
+//!     cmdline: "console=ttyS0",
+//!     ..BootConfig::default()
+//! };
+//! let guest = load(&image, &ram, &config)?;
+//! assert_eq!(guest.protocol, Protocol::LinuxElf);
+//! assert_eq!(guest.registers.rip, 0x10_0000);
+//! assert_eq!(Some(guest.registers.rsi), guest.boot_info);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What lies where
+//!
+//! What the image does not claim is placed first-fit from the bottom of memory: the stack of direct entry with its guard
+//! page, then one contiguous block with all that the host writes, so that few pages are touched. The RAM disk lies as
+//! high as its protocol allows. For Linux and PVH the memory of a PC's firmware (0x9fc00–0xfffff) stays free, with the
+//! ACPI tables at 0xe0000. [`Loaded::areas`] has the result. Memory is taken to be fresh: zeroes are not written.
+//!
+//! # A hostile image
+//!
+//! Everything an image says is checked against the image's length, the guest's memory and fixed limits before it is
+//! believed: at most [`MAX_PROGRAM_HEADERS`] program headers and 64 KiB of notes a segment are read, and nothing else of
+//! an ELF; 656 bytes and one string of a bzImage. An image can claim all of its guest's memory, start anywhere in
+//! itself and be nonsense; it cannot make the host panic, hang, allocate in proportion to a number that it names, or
+//! touch memory outside of the guest's. What is refused is refused by a [`BootError`] that carries the value and the limit.
 
 mod acpi;
 mod areas;

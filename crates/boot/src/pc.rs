@@ -35,11 +35,8 @@ impl Loader<'_> {
                 limit: acpi::MAX_MMIO_DEVICES,
             });
         }
+        // The limits are such that all tables fit into the area.
         let tables = acpi::tables(ACPI.start, cpus, hardware);
-        let (len, limit) = (tables.len() as u64, ACPI.end - ACPI.start);
-        if len > limit {
-            return Err(BootError::AcpiTooLarge { len, limit });
-        }
         self.write("the ACPI tables", ACPI.start, &tables)?;
         Ok(ACPI.start)
     }

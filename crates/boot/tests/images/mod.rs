@@ -1,10 +1,19 @@
 //! Images built by hand, well-formed unless a test spoils them.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses a part"
+)]
 #![allow(clippy::cast_possible_truncation, reason = "the images are small")]
+
+mod bzimage;
 
 use goldcrest_abi::note::{DirectEntry, NAME, TYPE_DIRECT_ENTRY, VERSION};
 use goldcrest_boot::{BootConfig, BootError, Image, Loaded, load};
 use goldcrest_memory::{GuestRam, MemoryConfig};
+
+pub use bzimage::{KERNEL_OFFSET, bzimage};
 
 pub const R: u32 = 4;
 pub const W: u32 = 2;
@@ -162,6 +171,24 @@ pub fn unikernel(note: &DirectEntry) -> Vec<u8> {
         .build()
 }
 
+/// An ELF kernel with a PVH note of `desc`.
+pub fn pvh_kernel(desc: &[u8]) -> Vec<u8> {
+    let segments = vec![
+        segment(R | X, 0x100_0000, &[0x90; 0x2000], 0x2000),
+        segment(R | W | X, 0x100_2000, &[0x33; 0x1000], 0x5000),
+    ];
+    ElfBuilder::new(0x100_0000, segments)
+        .note(b"GNU\0", 3, &[1; 20])
+        .note(b"Xen\0", 18, desc)
+        .build()
+}
+
+/// An ELF kernel without notes.
+pub fn vmlinux() -> Vec<u8> {
+    let segments = vec![segment(R | X, 0x100_0000, &[0x90; 0x2000], 0x20_0000)];
+    ElfBuilder::new(0x100_0040, segments).build()
+}
+
 pub fn ram(size: u64) -> GuestRam {
     let config = MemoryConfig {
         size,
@@ -188,6 +215,28 @@ pub fn read_u32(ram: &GuestRam, at: u64) -> u32 {
 pub fn load_bytes(bytes: Vec<u8>, config: &BootConfig<'_>) -> Result<Loaded, BootError> {
     let image = Image::from_bytes("kernel", bytes).unwrap();
     load(&image, &ram(64 * MIB), config)
+}
+
+/// The start, length and kind of every range of a memory map at `at`, whose entries are `size` bytes long.
+pub fn memory_map(ram: &GuestRam, at: u64, count: u64, size: u64) -> Vec<(u64, u64, u32)> {
+    let entries = (0..count).map(|n| at + n * size);
+    let entry = |at| {
+        (
+            read_u64(ram, at),
+            read_u64(ram, at + 8),
+            read_u32(ram, at + 16),
+        )
+    };
+    entries.map(entry).collect()
+}
+
+/// What a PC with `size` bytes of RAM below 3 GiB has.
+pub fn pc_memory_map(size: u64) -> Vec<(u64, u64, u32)> {
+    vec![
+        (0, 0x9_fc00, 1),
+        (0x9_fc00, 0x6_0400, 2),
+        (0x10_0000, size - 0x10_0000, 1),
+    ]
 }
 
 /// The message with which bytes are refused.
