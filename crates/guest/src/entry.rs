@@ -150,8 +150,8 @@ pub(crate) unsafe fn run(info: *mut BootInfo, entered: u64, main: fn() -> u32) -
 /// Makes a function the `main` of a unikernel.
 ///
 /// It may return nothing, a status (`u32`), or a `Result` of either. A second argument asks the host for more:
-/// [`Options`]. The macro also defines what belongs in a final program only: the panic handler, `memcpy` and its kin, and
-/// the ways in.
+/// [`Options`]. The macro also defines what belongs in a final program only: the panic handler, the
+/// global allocator, `memcpy` and its kin, and the ways in.
 ///
 /// ```ignore
 /// #![no_std]
@@ -195,6 +195,26 @@ macro_rules! main {
             }
 
             $crate::__memory_symbols!();
+            $crate::__allocator!();
         };
     };
+}
+
+/// Defines the global allocator; a part of [`main!`].
+#[cfg(feature = "heap")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __allocator {
+    () => {
+        #[global_allocator]
+        static HEAP: $crate::heap::Heap = $crate::heap::Heap::new();
+    };
+}
+
+/// Leaves the global allocator to the program.
+#[cfg(not(feature = "heap"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __allocator {
+    () => {};
 }

@@ -12,6 +12,8 @@ pub mod console;
 pub mod entry;
 mod exclusive;
 pub mod exit;
+#[cfg(feature = "heap")]
+pub mod heap;
 mod line;
 mod machine;
 #[doc(hidden)]
