@@ -38,6 +38,11 @@ impl Options {
         }
     }
 
+    /// Bytes of stack.
+    pub(crate) const fn stack(&self) -> u64 {
+        self.stack_size
+    }
+
     /// Asks for a paravirtual clock, which makes [`time`](crate::time) exact and costs the host two calls.
     pub const fn clock(self) -> Self {
         Self {
@@ -52,6 +57,9 @@ impl Default for Options {
         Self::new()
     }
 }
+
+/// A `main` whose result has become a status.
+pub type Main = extern "C" fn() -> u32;
 
 /// The type of the direct entry point.
 pub type Entry = unsafe extern "C" fn(*mut BootInfo) -> !;
@@ -119,12 +127,29 @@ impl DirectEntryNote {
     }
 }
 
+/// The note that offers PVH as the other way in; [`main!`](crate::main) places it.
+#[repr(transparent)]
+pub struct PvhNote(Note<4, unsafe extern "C" fn()>);
+
+impl PvhNote {
+    /// Asks for 32-bit entry at `entry`.
+    pub const fn new(entry: unsafe extern "C" fn()) -> Self {
+        Self(Note {
+            name_len: 4,
+            desc_len: 8,
+            kind: note::XEN_TYPE_PHYS32_ENTRY,
+            name: note::XEN_NAME,
+            desc: entry,
+        })
+    }
+}
+
 /// Runs `main` on the machine that `info` describes, and ends it.
 ///
 /// # Safety
 ///
 /// Called once, as the first thing, with what the host passed in `rdi`.
-pub unsafe fn start(info: *mut BootInfo, main: fn() -> u32) -> ! {
+pub unsafe fn start(info: *mut BootInfo, main: Main) -> ! {
     let entered = time::tsc();
     machine::set_doorbells();
     // SAFETY: direct entry promises a pointer to boot information that is the guest's to keep.
@@ -136,7 +161,7 @@ pub unsafe fn start(info: *mut BootInfo, main: fn() -> u32) -> ! {
 /// # Safety
 ///
 /// That of [`boot::set_info`].
-pub(crate) unsafe fn run(info: *mut BootInfo, entered: u64, main: fn() -> u32) -> ! {
+pub(crate) unsafe fn run(info: *mut BootInfo, entered: u64, main: Main) -> ! {
     // SAFETY: the caller's promise.
     if let Err(error) = unsafe { boot::set_info(info) } {
         crate::println!("this unikernel cannot start: {error:?}");
@@ -185,7 +210,18 @@ macro_rules! main {
                 unsafe { $crate::entry::start(info, main_status) }
             }
 
-            fn main_status() -> u32 {
+            #[used]
+            #[unsafe(link_section = ".note.goldcrest")]
+            static PVH: $crate::entry::PvhNote = $crate::entry::PvhNote::new(pvh_entry);
+
+            unsafe extern "C" fn start_by_pvh(start_info: u64) -> ! {
+                // SAFETY: the stub calls this once, as the note asks.
+                unsafe { $crate::pvh::start(start_info, $options, main_status) }
+            }
+
+            $crate::__pvh_entry!(start_by_pvh);
+
+            extern "C" fn main_status() -> u32 {
                 $crate::Termination::status($main())
             }
 

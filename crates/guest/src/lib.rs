@@ -21,6 +21,8 @@ pub mod mem;
 pub mod panic;
 pub mod port;
 pub mod pvclock;
+#[doc(hidden)]
+pub mod pvh;
 pub mod ring0;
 pub mod time;
 pub mod trap;
