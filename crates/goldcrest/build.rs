@@ -1,11 +1,20 @@
 //! Builds the demo unikernel that the tool carries: `examples/unikernels`, binary `hello`.
-#![allow(clippy::expect_used, clippy::panic, reason = "a build script reports by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a build script reports by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 fn main() {
+    link_statically();
+    build_demo();
+}
+
+fn build_demo() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
     let target = PathBuf::from(variable("OUT_DIR")).join("unikernels");
     let package = root.join("examples/unikernels");
@@ -37,6 +46,39 @@ fn main() {
 
     let image = target.join("release/hello");
     fs::copy(&image, Path::new(&variable("OUT_DIR")).join("hello")).expect("the demo was built");
+}
+
+/// Links the tool against the C library's archives: a static program starts 0.2 ms sooner, and runs in any root.
+///
+/// `-C target-feature=+crt-static` would do it too, but not for a package with procedural macros that is built for the
+/// host. So the linker finds, where rustc has it look for shared libraries, scripts that name the archives.
+fn link_statically() {
+    let archives = ["libc.a", "libm.a", "libgcc_eh.a", "libgcc.a"].map(find_archive);
+    if variable("TARGET") != "x86_64-unknown-linux-gnu" || archives.contains(&None) {
+        return;
+    }
+    let [libc, libm, libgcc_eh, libgcc] = archives.map(Option::unwrap_or_default);
+    let dir = PathBuf::from(variable("OUT_DIR")).join("static");
+    fs::create_dir_all(&dir).expect("OUT_DIR can be written");
+    for (library, script) in [
+        ("libc.so", format!("GROUP({libc} {libgcc_eh} {libgcc})")),
+        ("libm.so", format!("INPUT({libm})")),
+        ("libgcc_s.so", format!("GROUP({libgcc_eh} {libgcc} {libc})")),
+    ] {
+        fs::write(dir.join(library), script).expect("OUT_DIR can be written");
+    }
+    println!("cargo:rustc-link-search=native={}", dir.display());
+    println!("cargo:rustc-link-arg-bins=-static-pie");
+}
+
+/// Where the C compiler has this archive, if it has it.
+fn find_archive(name: &str) -> Option<String> {
+    let output = Command::new("cc")
+        .arg(format!("-print-file-name={name}"))
+        .output()
+        .ok()?;
+    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    Path::new(&path).is_absolute().then_some(path)
 }
 
 fn variable(name: &str) -> String {

@@ -21,8 +21,8 @@ const OEM_REVISION: u32 = 1;
 /// The ports of the machine's power control.
 const SLEEP_CONTROL: u64 = 0x600;
 const SLEEP_STATUS: u64 = 0x601;
-const RESET: u64 = 0x602;
-const RESET_VALUE: u8 = 1;
+pub(crate) const RESET: u16 = 0x602;
+pub(crate) const RESET_VALUE: u8 = 1;
 /// The sleep type of S5, "soft off".
 const S5_TYPE: u8 = 5;
 
@@ -115,7 +115,7 @@ fn fadt(dsdt: u64, hardware: &Hardware<'_>) -> Vec<u8> {
         .flag(Flags::SlpButton)
         .flag(Flags::Headless);
     fadt.iapc_boot_arch = (boot_arch::NO_VGA | i8042 | no_rtc).into();
-    fadt.reset_reg = port(RESET);
+    fadt.reset_reg = port(RESET.into());
     fadt.reset_value = RESET_VALUE;
     fadt.sleep_control_reg = port(SLEEP_CONTROL);
     fadt.sleep_status_reg = port(SLEEP_STATUS);

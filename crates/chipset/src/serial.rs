@@ -31,14 +31,15 @@ pub const IRQ: u32 = 4;
 pub const FIFO_SIZE: usize = 64;
 
 /// Register offsets (§8.0, Table II).
-const RBR: u8 = 0;
-const IER: u8 = 1;
+const THR: u8 = 0;
 const IIR: u8 = 2;
 const MCR: u8 = 4;
 const LSR: u8 = 5;
 /// Interrupt enable: received data available, transmitter holding register empty (§8.5).
 const IER_RDA: u8 = 1 << 0;
 const IER_THRE: u8 = 1 << 1;
+/// A guest that sends finds the transmitter empty at once; one that reads line status so often in a row waits for input.
+const POLLS: u8 = 16;
 /// The interrupts that IER can enable, all in all.
 const IER_MASK: u8 = 0b1111;
 /// Interrupt identification (§8.6): none, and a bit each for what vm-superio can have pending.
@@ -77,10 +78,11 @@ pub struct Serial {
     registers: Registers<Edge, NoEvents, Output>,
     line: IrqLine,
     output: Output,
-    drained: Option<Box<dyn Fn() + Send>>,
-    /// Input was refused, or would be next: `drained` is owed.
+    ready: Option<Box<dyn FnMut() + Send>>,
+    /// Input was refused, or would be next, or there has been none: `ready` is owed.
     input_waits: bool,
-    listens: Option<Box<dyn FnOnce() + Send>>,
+    /// How often line status was read since the guest last sent anything, up to [`POLLS`].
+    polls: u8,
 }
 
 impl Serial {
@@ -90,32 +92,30 @@ impl Serial {
             registers: Registers::new(Edge(line.clone()), output.clone()),
             line,
             output,
-            drained: None,
-            input_waits: false,
-            listens: None,
+            ready: None,
+            input_waits: true,
+            polls: 0,
         }
     }
 
-    /// Has `callback` called once, when the guest first listens: reads data or line status, or enables the interrupt
-    /// for received data. Until then no input needs to be fetched.
-    ///
-    /// It runs with the device locked, so it must not call into it.
-    pub fn on_listen(&mut self, callback: impl FnOnce() + Send + 'static) {
-        self.listens = Some(Box::new(callback));
-    }
-
-    /// Has `callback` called when the guest has emptied a FIFO that could not take more: once after each
+    /// Has `callback` called when the port would take input again (or for the first time): once after each
     /// [`enqueue`](Self::enqueue) that filled it or was refused, so that a guest cannot wake the host at will.
     ///
     /// It runs with the device locked, so it must not call into it; it should wake whoever feeds the input.
-    pub fn on_drained(&mut self, callback: impl Fn() + Send + 'static) {
-        self.drained = Some(Box::new(callback));
+    pub fn on_ready(&mut self, callback: impl FnMut() + Send + 'static) {
+        self.ready = Some(Box::new(callback));
     }
 
-    /// Gives the guest input. Returns how many bytes of it fitted, from the first; while the guest has the port in
-    /// loopback, none do.
+    /// Gives the guest input. Returns how many bytes of it fitted, from the first.
+    ///
+    /// None do while nobody listens: the guest has not enabled the interrupt for received data and does not poll for
+    /// it either. A driver that takes the port over throws away what has arrived before.
     pub fn enqueue(&mut self, input: &[u8]) -> usize {
-        let taken = self.registers.enqueue_raw_bytes(input).unwrap_or(0);
+        let taken = if self.accepts_input() {
+            self.registers.enqueue_raw_bytes(input).unwrap_or(0)
+        } else {
+            0
+        };
         self.input_waits = taken < input.len() || self.registers.fifo_capacity() == 0;
         self.update_line();
         taken
@@ -123,21 +123,21 @@ impl Serial {
 
     /// How many bytes [`enqueue`](Self::enqueue) would take now.
     pub fn capacity(&mut self) -> usize {
-        if self.in_loopback() {
-            0
-        } else {
+        if self.accepts_input() {
             self.registers.fifo_capacity()
+        } else {
+            0
         }
     }
 
     fn write_register(&mut self, register: u8, value: u8) -> Result<(), io::Error> {
-        if register == IER && value & IER_RDA != 0 {
-            self.tell_listens();
+        if register == THR {
+            self.polls = 0;
         }
         let result = self.registers.write(register, value);
         self.update_line();
-        // The guest may have left loopback.
-        self.tell_drained();
+        // The guest may have begun to listen.
+        self.tell_ready();
         match result {
             Err(Error::IOError(error)) => Err(error),
             _ => Ok(()),
@@ -145,8 +145,8 @@ impl Serial {
     }
 
     fn read_register(&mut self, register: u8) -> u8 {
-        if matches!(register, RBR | LSR) {
-            self.tell_listens();
+        if register == LSR {
+            self.polls = self.polls.saturating_add(1).min(POLLS);
         }
         let value = if register == IIR {
             self.read_iir()
@@ -154,7 +154,7 @@ impl Serial {
             self.registers.read(register)
         };
         self.update_line();
-        self.tell_drained();
+        self.tell_ready();
         value
     }
 
@@ -189,19 +189,19 @@ impl Serial {
             .set(pending.received_data || pending.transmitter_empty);
     }
 
-    fn tell_drained(&mut self) {
-        if self.input_waits && self.registers.fifo_capacity() == FIFO_SIZE && !self.in_loopback() {
+    fn tell_ready(&mut self) {
+        if self.input_waits && self.registers.fifo_capacity() == FIFO_SIZE && self.accepts_input() {
             self.input_waits = false;
-            if let Some(drained) = &self.drained {
-                drained();
+            if let Some(ready) = &mut self.ready {
+                ready();
             }
         }
     }
 
-    fn tell_listens(&mut self) {
-        if let Some(listens) = self.listens.take() {
-            listens();
-        }
+    /// Whether the guest listens, and not to itself.
+    fn accepts_input(&mut self) -> bool {
+        let interrupts = self.registers.state().interrupt_enable & IER_RDA != 0;
+        (interrupts || self.polls == POLLS) && !self.in_loopback()
     }
 
     fn in_loopback(&mut self) -> bool {
@@ -256,6 +256,8 @@ pub struct SerialState {
     pub msr: u8,
     pub scr: u8,
     pub fifo: Vec<u8>,
+    /// How often line status was read in a row.
+    pub polls: u8,
 }
 
 impl SerialState {
@@ -271,6 +273,7 @@ impl SerialState {
             ("IER", self.ier, self.ier <= IER_MASK, "has reserved bits"),
             ("IIR", self.iir, iir_possible, "not an identification"),
             ("LSR", self.lsr, self.lsr == lsr, "does not fit the FIFO"),
+            ("polls", self.polls, self.polls <= POLLS, "counts to 16"),
         ];
         for (what, value, holds, limit) in checks {
             if !holds {
@@ -307,15 +310,17 @@ impl Snapshot for Serial {
             msr: state.modem_status,
             scr: state.scratch,
             fifo: state.in_buffer,
+            polls: self.polls,
         }
     }
 
     /// Also raises the line, if an interrupt is pending. Input that the host had not yet handed over is not part of
-    /// the state: `drained` is called when the guest has read what is.
+    /// the state: `ready` is called when the guest has read what is.
     fn restore(&mut self, state: SerialState) -> Result<(), RestoreError> {
         state.check()?;
         let [baud_divisor_low, baud_divisor_high] = state.divisor_latch;
         let len = u64::try_from(state.fifo.len()).unwrap_or(u64::MAX);
+        let polls = state.polls;
         let state = Superio {
             baud_divisor_low,
             baud_divisor_high,
@@ -335,7 +340,8 @@ impl Snapshot for Serial {
             self.output.clone(),
         )
         .map_err(|_| refuse("FIFO length", len, "must be at most 64"))?;
-        self.input_waits = self.registers.fifo_capacity() < FIFO_SIZE;
+        self.polls = polls;
+        self.input_waits = true;
         self.update_line();
         Ok(())
     }

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use goldcrest_boot::Image;
+
 use crate::failure::Failure;
+use crate::print;
 
 /// Says what `image` is and how it would be started.
-pub(crate) fn inspect(_image: &Path) -> Result<u8, Failure> {
-    Ok(0)
+pub(crate) fn inspect(image: &Path) -> Result<u8, Failure> {
+    let inspection = goldcrest_boot::inspect(&Image::open(image)?)?;
+    print(format!("{inspection}").as_bytes())
 }

@@ -123,7 +123,7 @@ fn standard_input() -> Result<Option<Input>, Failure> {
     }
     let terminal = kind == Stdin::Terminal;
     Ok(Some(Input {
-        source: duplicate(io::stdin().as_fd(), "standard input")?,
+        source: Arc::new(duplicate(io::stdin().as_fd(), "standard input")?),
         escape: terminal,
         on_listen: Arc::new(move || {
             if terminal {

@@ -71,9 +71,10 @@ pub enum OnReset {
 }
 
 /// A source of input.
+#[derive(Clone)]
 pub struct Input {
     /// What is read: a terminal, a pipe, a file.
-    pub source: File,
+    pub source: Arc<File>,
     /// Whether `Ctrl-a x` ends the machine (and `Ctrl-a Ctrl-a` is one `Ctrl-a`), as on a terminal.
     pub escape: bool,
     /// Called once, when the guest first listens to its serial port: the time to make a terminal raw.

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use goldcrest_bus::{Bus, Effect};
-use goldcrest_irq::Ioapic;
+use goldcrest_irq::{Ioapic, LineSink, Pic};
 use goldcrest_memory::GuestView;
-use goldcrest_vcpu::{Exit, ExitHandler, Flow, Report, Vcpu};
+use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu};
 
 use crate::{Control, MonitorError, Outcome};
 
@@ -16,10 +16,31 @@ pub(crate) struct Board {
     pub(crate) ports: Bus,
     pub(crate) memory: Bus,
     pub(crate) ioapic: Ioapic,
+    pub(crate) pic: Pic,
+    pub(crate) wake: Arc<WakeCpu>,
     pub(crate) view: GuestView,
     pub(crate) control: Arc<Control>,
     /// Set once, by whoever ends the machine.
     pub(crate) end: End,
+}
+
+/// The wire from the 8259 pair to CPU 0, which must look at it even while it runs guest code.
+#[derive(Default)]
+pub(crate) struct WakeCpu(OnceLock<Arc<dyn Kick>>);
+
+impl WakeCpu {
+    pub(crate) fn connect(&self, kicker: Arc<dyn Kick>) {
+        let connected = self.0.set(kicker);
+        debug_assert!(connected.is_ok(), "a machine runs once");
+    }
+}
+
+impl LineSink for WakeCpu {
+    fn set_source(&self, _: u32, up: bool) {
+        if let (true, Some(kicker)) = (up, self.0.get()) {
+            kicker.kick();
+        }
+    }
 }
 
 /// How the machine ended, once it has.
@@ -59,6 +80,7 @@ impl Board {
         self.control.cpu_starts();
         let mut io = CpuIo {
             board: self,
+            wired_to_pic: cpu == 0,
             effect: Effect::None,
         };
         loop {
@@ -97,6 +119,7 @@ impl Board {
 
 struct CpuIo<'a> {
     board: &'a Board,
+    wired_to_pic: bool,
     /// Why the flow was broken.
     effect: Effect,
 }
@@ -134,5 +157,16 @@ impl ExitHandler for CpuIo<'_> {
 
     fn end_of_interrupt(&mut self, vector: u8) {
         self.board.ioapic.end_of_interrupt(vector);
+    }
+
+    fn has_external_interrupt(&mut self) -> bool {
+        self.wired_to_pic && self.board.pic.output()
+    }
+
+    fn acknowledge_external_interrupt(&mut self) -> Option<u8> {
+        self.board
+            .pic
+            .output()
+            .then(|| self.board.pic.acknowledge())
     }
 }

@@ -8,7 +8,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use goldcrest_chipset::{Serial, serial::FIFO_SIZE};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::{Control, StopReason};
+use crate::{Control, Input, StopReason};
 
 /// Ctrl-a.
 const ESCAPE: u8 = 0x01;
@@ -17,8 +17,8 @@ const ESCAPE: u8 = 0x01;
 pub(crate) struct SerialInput {
     source: Source,
     serial: Arc<Mutex<Serial>>,
-    /// The guest has emptied a FIFO that was full.
-    drained: EventFd,
+    /// The guest can take more.
+    ready: EventFd,
     /// Read, but not taken by the serial port yet; at most its FIFO's size.
     pending: Vec<u8>,
     escape: Option<Escape>,
@@ -26,7 +26,7 @@ pub(crate) struct SerialInput {
 }
 
 struct Source {
-    file: File,
+    file: Arc<File>,
     /// False for what epoll does not take: regular files, `/dev/null`. They are always ready.
     pollable: bool,
     watched: bool,
@@ -35,31 +35,28 @@ struct Source {
 
 impl SerialInput {
     pub(crate) fn new(
-        file: File,
-        escape: bool,
+        input: Input,
         serial: Arc<Mutex<Serial>>,
         control: Arc<Control>,
     ) -> io::Result<Self> {
-        let drained = EventFd::new(EFD_NONBLOCK)?;
-        let wake = drained.try_clone()?;
-        serial
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            // The counter of an eventfd cannot overflow here: it is read before the callback is owed again.
-            .on_drained(move || drop(wake.write(1)));
         Ok(Self {
             source: Source {
-                file,
+                file: input.source,
                 pollable: true,
                 watched: false,
                 ended: false,
             },
             serial,
-            drained,
+            ready: EventFd::new(EFD_NONBLOCK)?,
             pending: Vec::with_capacity(FIFO_SIZE),
-            escape: escape.then(Escape::default),
+            escape: input.escape.then(Escape::default),
             control,
         })
+    }
+
+    /// Written to when the serial port would take input again.
+    pub(crate) fn wake(&self) -> io::Result<EventFd> {
+        self.ready.try_clone()
     }
 
     /// Hands over what is pending; reads more if all of it was taken and the source is known to be `ready`.
@@ -86,7 +83,7 @@ impl SerialInput {
 
     fn read(&mut self) {
         let mut buffer = [0; FIFO_SIZE];
-        let bytes = match self.source.file.read(&mut buffer) {
+        let bytes = match (&*self.source.file).read(&mut buffer) {
             Ok(count) if count > 0 => buffer.get(..count).unwrap_or_default(),
             Err(e)
                 if matches!(
@@ -118,7 +115,7 @@ impl SerialInput {
         if wanted == self.source.watched {
             return;
         }
-        let events = Events::new(&self.source.file, EventSet::IN);
+        let events = Events::new(&*self.source.file, EventSet::IN);
         if !wanted {
             let _ = ops.remove(events);
             self.source.watched = false;
@@ -133,7 +130,7 @@ impl SerialInput {
 
 impl MutEventSubscriber for SerialInput {
     fn init(&mut self, ops: &mut EventOps) {
-        let _ = ops.add(Events::new(&self.drained, EventSet::IN));
+        let _ = ops.add(Events::new(&self.ready, EventSet::IN));
         self.watch(ops);
     }
 
@@ -141,7 +138,7 @@ impl MutEventSubscriber for SerialInput {
         use std::os::fd::AsRawFd;
         let from_source = events.fd() == self.source.file.as_raw_fd();
         if !from_source {
-            let _ = self.drained.read();
+            let _ = self.ready.read();
         }
         self.feed(from_source);
         self.watch(ops);
@@ -201,7 +198,18 @@ mod tests {
             IrqLine::detached(),
             Output::discard(),
         )));
-        let input = SerialInput::new(file, false, serial.clone(), Arc::default()).unwrap();
+        let _ = serial.lock().unwrap().write(1, &[1]);
+        let input = Input {
+            source: Arc::new(file),
+            escape: false,
+            on_listen: Arc::new(|| {}),
+        };
+        let input = SerialInput::new(input, serial.clone(), Arc::default()).unwrap();
+        let wake = input.wake().unwrap();
+        serial
+            .lock()
+            .unwrap()
+            .on_ready(move || wake.write(1).unwrap());
         (input, serial)
     }
 
@@ -236,6 +244,6 @@ mod tests {
         }
         assert_eq!(got, sent);
         assert!(input.source.ended);
-        assert!(input.drained.read().unwrap() > 0);
+        assert!(input.ready.read().unwrap() > 0);
     }
 }

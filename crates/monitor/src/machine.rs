@@ -6,16 +6,20 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use goldcrest_abi::boot_info::{BootInfo, mark};
-use goldcrest_boot::{BootConfig, Loaded, Protocol};
+use goldcrest_boot::{BootConfig, Hardware, Loaded, Protocol};
 use goldcrest_bus::{Bus, BusError, Range, SharedDevice, shared};
-use goldcrest_chipset::{DebugExit, Doorbell, Power, Serial, debug_exit, doorbell, power, serial};
-use goldcrest_irq::{Ioapic, ioapic};
+use goldcrest_chipset::{
+    DebugExit, Doorbell, I8042, Power, Rtc, Serial, SystemClock, debug_exit, doorbell, i8042,
+    power, rtc, serial,
+};
+use goldcrest_irq::{FanOut, Ioapic, IrqLine, Pic, ioapic, pic};
 use goldcrest_memory::GuestRam;
 use goldcrest_vcpu::cpuid::Cpuid;
 use goldcrest_vcpu::{Hypervisor, Vcpu, VcpuError, Vm};
+use vmm_sys_util::eventfd::EventFd;
 
-use crate::cpu::{Board, End};
-use crate::events::{Deadline, EventThreads, Subscriber};
+use crate::cpu::{Board, End, WakeCpu};
+use crate::events::{Deadline, EventThreads};
 use crate::input::SerialInput;
 use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage};
 
@@ -117,9 +121,11 @@ impl<'a, V: Vm> Machine<'a, V> {
             loaded,
             _vm,
         } = self;
-        config
-            .control
-            .attach(vcpus.iter().map(Vcpu::kicker).collect());
+        let kickers: Vec<_> = vcpus.iter().map(Vcpu::kicker).collect();
+        if let Some(first) = kickers.first() {
+            board.wake.connect(first.clone());
+        }
+        config.control.attach(kickers);
         if let Some(timeout) = config.timeout {
             let deadline = Deadline::new(timeout, config.control.clone())
                 .map_err(events_error("set the time-out"))?;
@@ -175,7 +181,17 @@ fn load(
         gigabyte_pages: cpuid.has_gigabyte_pages(),
         pvclock: cpuid.has_kvmclock(),
     };
-    Ok(goldcrest_boot::load(&config.image, ram, &boot)?)
+    let hardware = Hardware {
+        serial: true,
+        rtc: true,
+        ..Hardware::default()
+    };
+    Ok(goldcrest_boot::load_with(
+        &config.image,
+        ram,
+        &boot,
+        &hardware,
+    )?)
 }
 
 /// Puts the first CPU where the image wants it.
@@ -195,7 +211,11 @@ fn board(
     ram: &GuestRam,
     ioapic: Ioapic,
 ) -> Result<(Arc<Board>, Arc<EventThreads>), MonitorError> {
-    let serial = shared(Serial::new(ioapic.line(serial::IRQ), config.output.clone()));
+    let wake = Arc::new(WakeCpu::default());
+    let pic = Pic::new(IrqLine::new(wake.clone(), 0));
+    // As on a PC, both interrupt controllers have the lines of the ISA devices.
+    let isa = FanOut::new([ioapic.lines(), pic.lines()]);
+    let serial = shared(Serial::new(isa.line(serial::IRQ), config.output.clone()));
     let mut ports = Bus::new("port");
     let mut add = |name, (first, len): (u16, u16), device: SharedDevice| -> Result<(), BusError> {
         ports.add(name, Range::new(first.into(), len.into())?, device)
@@ -206,7 +226,12 @@ fn board(
         (debug_exit::PORT, debug_exit::LEN),
         shared(DebugExit),
     )?;
+    add("rtc", (rtc::PORT, rtc::LEN), shared(Rtc::new(SystemClock)))?;
+    add("i8042", (i8042::PORT, i8042::LEN), shared(I8042::default()))?;
     add("power", (power::PORT, power::LEN), shared(Power::default()))?;
+    for (first, device) in pic.ports() {
+        add("pic", (first, pic::LEN), shared(device))?;
+    }
     add(
         "doorbell",
         (doorbell::PORT, doorbell::LEN),
@@ -222,55 +247,55 @@ fn board(
         ports,
         memory,
         ioapic,
+        pic,
+        wake,
         view: ram.view(),
         control: config.control.clone(),
         end: End::default(),
     });
     let events = Arc::new(EventThreads::default());
-    listen_on_demand(config, &serial, &board, &events)?;
+    feed_input(config, &serial, &board, &events);
     Ok((board, events))
 }
 
 /// Has the serial port's input read from when the guest first listens to it, and not before.
-fn listen_on_demand(
+fn feed_input(
     config: &MachineConfig,
     serial: &Arc<Mutex<Serial>>,
     board: &Arc<Board>,
     events: &Arc<EventThreads>,
-) -> Result<(), MonitorError> {
-    let Some(input) = &config.input else {
-        return Ok(());
+) {
+    let Some(input) = config.input.clone() else {
+        return;
     };
-    let file = input
-        .source
-        .try_clone()
-        .map_err(events_error("duplicate the input's descriptor"))?;
-    let (escape, on_listen) = (input.escape, input.on_listen.clone());
     let control = config.control.clone();
-    // Weak: the board owns the port, which owns this callback until it is called.
+    // Weak: the board owns the port, which owns the callback.
     let port = Arc::downgrade(serial);
     let board = Arc::downgrade(board);
     let events = Arc::downgrade(events);
-    let listen = move || {
-        let (Some(port), Some(board), Some(events)) =
+    let mut wake: Option<EventFd> = None;
+    let ready = move || {
+        if let Some(wake) = &wake {
+            // The counter cannot overflow: it is read before the callback is owed again.
+            let _ = wake.write(1);
+        } else if let (Some(port), Some(board), Some(events)) =
             (port.upgrade(), board.upgrade(), events.upgrade())
-        else {
-            return;
-        };
-        on_listen();
-        // The port is locked now; the thread waits for it.
-        let make = move || -> io::Result<Subscriber> {
-            Ok(Box::new(SerialInput::new(file, escape, port, control)?))
-        };
-        if let Err(source) = events.start(board.clone(), make) {
-            board.events_failed("start the event loop", source);
+        {
+            (input.on_listen)();
+            let started =
+                SerialInput::new(input.clone(), port, control.clone()).and_then(|feeder| {
+                    wake = Some(feeder.wake()?);
+                    events.start(board.clone(), || Ok(Box::new(feeder)))
+                });
+            if let Err(source) = started {
+                board.events_failed("read the guest's input", source);
+            }
         }
     };
     serial
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .on_listen(listen);
-    Ok(())
+        .on_ready(ready);
 }
 
 /// Reads when the guest passed its marks.
