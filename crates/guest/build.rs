@@ -3,8 +3,9 @@
 /// Arguments of the final link, in this order; none contains a space or a path.
 ///
 /// The host target links position-independent programs by default: `-static -no-pie` undoes that. Objects compiled as
-/// position-independent code are fine in an image at a fixed address.
-const LINK_ARGS: [&str; 8] = [
+/// position-independent code are fine in an image at a fixed address. The standard library's crates are compiled for
+/// unwinding and refer to its personality function, which nothing calls where a panic ends the machine.
+const LINK_ARGS: [&str; 9] = [
     "-nostartfiles",
     "-static",
     "-no-pie",
@@ -13,6 +14,7 @@ const LINK_ARGS: [&str; 8] = [
     "-Wl,-znorelro",
     "-Wl,--build-id=none",
     "-Wl,--no-eh-frame-hdr",
+    "-Wl,--defsym=rust_eh_personality=0",
 ];
 
 fn main() {

@@ -43,7 +43,7 @@ impl Options {
         self.stack_size
     }
 
-    /// Asks for a paravirtual clock, which makes [`time`](crate::time) exact and costs the host two calls.
+    /// Asks for a paravirtual clock, which makes [`time`] exact and costs the host two calls.
     pub const fn clock(self) -> Self {
         Self {
             flags: self.flags | note::FLAG_PVCLOCK,

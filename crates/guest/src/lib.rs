@@ -1,5 +1,77 @@
-//! The runtime of a Goldcrest unikernel.
+//! The runtime of a Rust unikernel: everything between the first instruction and `main`, and what `main` needs.
+//!
+//! A unikernel is a program that is its own kernel: `no_std`, one address space, one processor, no files. This crate gives it
+//! a console, a heap, time, readable reports of faults, handlers for interrupts, and an orderly end.
+//!
+//! # Writing one
+//!
+//! Three files make a unikernel. No target and no toolchain has to be installed: it is built by stable Rust for
+//! `x86_64-unknown-linux-gnu`, and only linked differently.
+//!
+//! `Cargo.toml`:
+//!
+//! ```toml
+//! [dependencies]
+//! goldcrest-guest = "0.1"
+//!
+//! [profile.dev]
+//! panic = "abort"
+//!
+//! [profile.release]
+//! panic = "abort"
+//! opt-level = "s"
+//! lto = "fat"
+//! codegen-units = 1
+//! strip = "symbols"
+//! ```
+//!
+//! `build.rs`, which passes on how an image is linked:
+//!
+//! ```no_run
+//! fn main() {
+//!     let link_args = std::env::var("DEP_GOLDCREST_GUEST_LINK_ARGS").expect("goldcrest-guest is a dependency");
+//!     for argument in link_args.split(' ') {
+//!         println!("cargo:rustc-link-arg-bins={argument}");
+//!     }
+//! }
+//! ```
+//!
+//! `src/main.rs`:
+//!
+//! ```ignore
+//! #![no_std]
+//! #![no_main]
+//!
+//! goldcrest_guest::main!(main);
+//!
+//! fn main() {
+//!     goldcrest_guest::println!("hello, {}", goldcrest_guest::command_line());
+//! }
+//! ```
+//!
+//! `cargo build --release` makes an image of some 20 KiB in `target/release`. With `extern crate alloc;` it may allocate.
+//! `examples/unikernels` in Goldcrest's repository has more of them.
+//!
+//! # Two ways in
+//!
+//! The image starts by *direct entry* ([`abi`]): the host writes page tables and descriptor tables, and the first instruction
+//! to run is the unikernel's own. Nothing is set up after that; a line printed costs one exit to the host, and so does the
+//! end. The same image also has a PVH entry, so that QEMU, Firecracker and others start it with `-kernel`; the runtime then
+//! builds the same tables itself, prints to the first serial port and ends by QEMU's `isa-debug-exit`.
+//!
+//! Either way the program runs in ring 3, where every host runs it at full speed, even one that emulates ring 0. It may use
+//! SSE, not AVX: nobody enables that for it. Memory is mapped at its guest-physical address; code cannot be written, data
+//! cannot be executed, page 0 is not mapped and a guard page lies below the stack.
+//!
+//! # What is trusted
+//!
+//! A guest is at the mercy of its host. Boot information is checked for being what this version understands, so that a
+//! mistake is reported rather than acted upon; a host that means harm has easier ways.
 #![no_std]
+#![allow(
+    clippy::needless_doctest_main,
+    reason = "one of the examples is a whole build script"
+)]
 
 #[cfg(test)]
 extern crate std;

@@ -29,6 +29,10 @@ const LIMIT: u64 = 4 << 30;
 /// The regions that are told of at most; the page of the boot information has room for them.
 const MAX_REGIONS: usize = 64;
 
+/// [`BootInfo::size`].
+const BOOT_INFO_SIZE: u32 = 144;
+const _: () = assert!(BOOT_INFO_SIZE as usize == size_of::<BootInfo>());
+
 /// The first page that is not of the image.
 fn image_end() -> u64 {
     stub::address_of(&raw const stub::IMAGE_END)
@@ -165,7 +169,7 @@ unsafe fn write_boot_info(layout: &Layout, info: &StartInfo, free: &[Range]) {
     let boot_info = BootInfo {
         magic: boot_info::MAGIC,
         version: note::VERSION,
-        size: size_of::<BootInfo>() as u32,
+        size: BOOT_INFO_SIZE,
         cmdline,
         cmdline_len,
         regions,

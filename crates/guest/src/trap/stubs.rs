@@ -10,7 +10,7 @@
 //! - When it returns, `iretq` resumes the interrupted code without going through ring 0, unless interrupts have to be
 //!   enabled: on some hosts only ring 0 can do that.
 //!
-//! Ring 0 is also where [`ring0`](crate::ring0) does its work, on the same stack. The way there is an undefined
+//! Ring 0 is also where [`ring0`] does its work, on the same stack. The way there is an undefined
 //! instruction at a known place rather than `syscall` or `int`, because those do not reach ring 0 on every host.
 //!
 //! Interrupts find the processor in ring 0 only while it waits for one. There is nothing to go back to, then: the stub

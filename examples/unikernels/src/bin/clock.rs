@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use goldcrest_guest::trap::{TrapFrame, set_handler};
-use goldcrest_guest::{Options, apic, args, println, ring0, time};
+use goldcrest_guest::{Options, apic, println, ring0, time};
 
 goldcrest_guest::main!(main, Options::new().clock());
 
@@ -13,25 +13,33 @@ goldcrest_guest::main!(main, Options::new().clock());
 const TIMER: u8 = 0x40;
 /// A millisecond in ticks of the APIC's timer.
 const TICKS: u32 = 1_000_000;
+/// Ticks of the time-stamp counter, a few seconds, after which a timer is given up.
+const PATIENCE: u64 = 10_000_000_000;
 
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
-fn main() -> u32 {
+fn main() -> Result<(), &'static str> {
+    match (time::tsc_khz(), time::monotonic_ns()) {
+        (Some(khz), Some(now)) => watch(khz, now),
+        _ => println!("clock: nobody knows the frequency of the counter"),
+    }
+    set_handler(TIMER, Some(on_timer));
+    apic::enable();
+    wake_up();
+    interrupt()?;
+    println!("clock: ok, {} interrupts handled", interrupts());
+    Ok(())
+}
+
+/// Reads the clocks for five milliseconds.
+fn watch(khz: u64, start: u64) {
     let source = if time::clock_page().is_some() {
         "clock page"
     } else {
         "time-stamp counter"
     };
-    println!(
-        "clock: from the {source}, counter at {:?} kHz",
-        time::tsc_khz()
-    );
-    let (Some(start), first) = (time::monotonic_ns(), time::wall_clock_ns()) else {
-        println!("clock: nobody knows the frequency of the counter");
-        return 1;
-    };
-    let (start_tsc, mut last) = (time::tsc(), start);
-    let mut backwards = 0;
+    println!("clock: from the {source}, counter at {khz} kHz");
+    let (start_tsc, wall, mut last, mut backwards) = (time::tsc(), time::wall_clock_ns(), start, 0);
     while last < start + 5_000_000 {
         let now = time::monotonic_ns().unwrap_or(0);
         backwards += u32::from(now < last);
@@ -42,50 +50,49 @@ fn main() -> u32 {
         last - start,
         time::tsc() - start_tsc
     );
-    match (first, time::wall_clock_ns()) {
+    match (wall, time::wall_clock_ns()) {
         (Some(before), Some(after)) => println!(
             "wall clock: {after} ns since 1970, {} ns passed",
             after - before
         ),
         _ => println!("wall clock: not known"),
     }
-    if args().any(|argument| argument == "no-timer") {
-        return 0;
-    }
-    timer()
 }
 
-/// Interrupts running code once, then waits for a few.
-fn timer() -> u32 {
-    set_handler(TIMER, Some(on_timer));
-    apic::enable();
+/// Has a timer end a wait, three times.
+fn wake_up() {
     for _ in 0..3 {
-        let before = time::monotonic_ns().unwrap_or(0);
+        let start = time::tsc();
         apic::start_timer(TIMER, TICKS);
         ring0::wait_for_interrupt();
-        let took = time::monotonic_ns().unwrap_or(0) - before;
         println!(
-            "timer: woken after {took} ns, {} interrupts",
-            INTERRUPTS.load(Ordering::Relaxed)
+            "timer: woken {} ticks after a timer of 1 ms was set",
+            time::tsc() - start
         );
     }
+}
+
+/// Has a timer interrupt running code, three times.
+fn interrupt() -> Result<(), &'static str> {
     ring0::enable_interrupts();
-    for expected in 4..=6 {
+    for expected in interrupts() + 1..=interrupts() + 3 {
+        let start = time::tsc();
         apic::start_timer(TIMER, TICKS);
-        let start = time::monotonic_ns().unwrap_or(0);
-        while INTERRUPTS.load(Ordering::Relaxed) < expected {
-            if time::monotonic_ns().unwrap_or(0) - start > 1_000_000_000 {
-                println!("timer: running code was not interrupted");
-                return 1;
+        while interrupts() < expected {
+            if time::tsc() - start > PATIENCE {
+                return Err("the timer does not interrupt running code");
             }
         }
     }
     ring0::disable_interrupts();
-    println!("timer: 6 interrupts handled, 3 of them in running code");
-    0
+    Ok(())
 }
 
 fn on_timer(_: &mut TrapFrame) {
     INTERRUPTS.fetch_add(1, Ordering::Relaxed);
     apic::end_of_interrupt();
+}
+
+fn interrupts() -> u32 {
+    INTERRUPTS.load(Ordering::Relaxed)
 }

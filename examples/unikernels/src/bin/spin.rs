@@ -29,16 +29,16 @@ fn main() -> u32 {
 }
 
 fn report(ring: &str, iterations: u64, spin: impl Fn() -> u64) {
-    let (start, ticks) = (time::monotonic_ns().unwrap_or(0), time::tsc());
+    let (start, ticks) = (time::monotonic_ns(), time::tsc());
     spin();
     let ticks = time::tsc() - ticks;
-    let nanoseconds = time::monotonic_ns().unwrap_or(0) - start;
-    let picoseconds = (nanoseconds * 1000).checked_div(iterations).unwrap_or(0);
-    println!(
-        "{ring}: {iterations} iterations in {nanoseconds} ns ({ticks} ticks), {}.{:03} ns each",
-        picoseconds / 1000,
-        picoseconds % 1000
-    );
+    let (Some(start), Some(end)) = (start, time::monotonic_ns()) else {
+        println!("{ring}: {iterations} iterations in {ticks} ticks, of unknown length");
+        return;
+    };
+    let picoseconds = ((end - start) * 1000).checked_div(iterations).unwrap_or(0);
+    let (whole, thousandths) = (picoseconds / 1000, picoseconds % 1000);
+    println!("{ring}: {iterations} iterations in {ticks} ticks, {whole}.{thousandths:03} ns each");
 }
 
 /// Counts its argument down to zero.
