@@ -19,9 +19,10 @@
 //! | `cr0`, `cr4`, `efer` | paging, write protection, SSE (`OSFXSR`), no-execute and `syscall` enabled |
 //! | others | zero |
 //!
-//! Ring 3 may use ports twice over: by IOPL, and by an I/O permission bitmap in the task state segment that allows all
-//! ports below [`PORT_LIMIT`] (Intel SDM vol. 1 §19.5). The bitmap is not redundant: a KVM that emulates ring 0 loses IOPL.
-//! Breakpoints (vector 3) may be raised by ring 3; the gates of all other vectors are for ring 0.
+//! Ring 3 may use ports twice over: by IOPL, and by an I/O permission bitmap in the task state segment that allows at
+//! least all ports below [`PORT_LIMIT`] (Intel SDM vol. 1 §19.5). The bitmap is not redundant: a KVM that emulates ring 0
+//! may lose IOPL. Such a KVM may also let `syscall` reach its entry without leaving ring 3; traps always reach ring 0.
+//! Breakpoints (vector 3) may be raised by ring 3; the gates of exceptions and interrupts are for ring 0.
 //!
 //! All RAM is mapped at its guest-physical address: readable and writable, not executable, but for the image's own
 //! segments, which have the permissions of their program headers, and page 0, which is not mapped. A segment must not
@@ -38,7 +39,7 @@ pub mod boot_info;
 pub mod doorbell;
 pub mod note;
 
-/// The ports that a guest started by direct entry in ring 3 may use: all below this one.
+/// The ports that a guest started by direct entry in ring 3 may use at least: all below this one.
 pub const PORT_LIMIT: u16 = 0x2000;
 
 /// Selectors of the flat segments in the GDT that the host writes for direct entry.

@@ -1,10 +1,10 @@
 //! The heap: all free memory of the machine, for unikernels that allocate.
 //!
-//! [`main!`](crate::main) makes it the global allocator, so that `extern crate alloc` is all it takes. A program that does
-//! not allocate has nothing of it; one that brings its own allocator switches the feature `heap` off.
+//! [`main!`](crate::main) makes it the global allocator, so that `extern crate alloc` is all it takes. A program that
+//! does not allocate has nothing of it; one that brings its own allocator switches the feature `heap` off.
 //!
-//! Nothing is set up in advance: the first allocation gives the allocator (`talc`) a region of free memory, and when that
-//! is used up, the next. Memory is touched only where something is allocated, and where a region begins and ends.
+//! Nothing is set up in advance: the first allocation gives the allocator (`talc`) a region of free memory, and when
+//! that is used up, the next. Memory is touched only where something is allocated, and where a region begins and ends.
 #![allow(unsafe_code, reason = "an allocator deals in raw memory")]
 
 use core::alloc::{GlobalAlloc, Layout};

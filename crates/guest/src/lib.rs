@@ -1,7 +1,7 @@
 //! The runtime of a Rust unikernel: everything between the first instruction and `main`, and what `main` needs.
 //!
-//! A unikernel is a program that is its own kernel: `no_std`, one address space, one processor, no files. This crate gives it
-//! a console, a heap, time, readable reports of faults, handlers for interrupts, and an orderly end.
+//! A unikernel is a program that is its own kernel: `no_std`, one address space, one processor, no files. This crate
+//! gives it a console, a heap, time, readable reports of faults, handlers for interrupts, and an orderly end.
 //!
 //! # Writing one
 //!
@@ -49,19 +49,20 @@
 //! }
 //! ```
 //!
-//! `cargo build --release` makes an image of some 20 KiB in `target/release`. With `extern crate alloc;` it may allocate.
-//! `examples/unikernels` in Goldcrest's repository has more of them.
+//! `cargo build --release` makes an image of some 20 KiB in `target/release`. With `extern crate alloc;` it may
+//! allocate. `examples/unikernels` in Goldcrest's repository has more of them.
 //!
 //! # Two ways in
 //!
-//! The image starts by *direct entry* ([`abi`]): the host writes page tables and descriptor tables, and the first instruction
-//! to run is the unikernel's own. Nothing is set up after that; a line printed costs one exit to the host, and so does the
-//! end. The same image also has a PVH entry, so that QEMU, Firecracker and others start it with `-kernel`; the runtime then
-//! builds the same tables itself, prints to the first serial port and ends by QEMU's `isa-debug-exit`.
+//! The image starts by *direct entry* ([`abi`]): the host writes page tables and descriptor tables, and the first
+//! instruction to run is the unikernel's own. Nothing is set up after that; a line printed costs one exit to the host,
+//! and so does the end. The same image also has a PVH entry, so that QEMU, Firecracker and others start it with
+//! `-kernel`; the runtime then builds the same tables itself, prints to the first serial port and ends by QEMU's
+//! `isa-debug-exit`.
 //!
-//! Either way the program runs in ring 3, where every host runs it at full speed, even one that emulates ring 0. It may use
-//! SSE, not AVX: nobody enables that for it. Memory is mapped at its guest-physical address; code cannot be written, data
-//! cannot be executed, page 0 is not mapped and a guard page lies below the stack.
+//! Either way the program runs in ring 3, where every host runs it at full speed, even one that emulates ring 0. It may
+//! use SSE, not AVX: nobody enables that for it. Memory is mapped at its guest-physical address; code cannot be
+//! written, data cannot be executed, page 0 is not mapped and a guard page lies below the stack.
 //!
 //! # What is trusted
 //!

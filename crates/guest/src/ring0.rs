@@ -23,9 +23,9 @@ pub type Function = unsafe extern "C" fn(u64) -> u64;
 ///
 /// # Safety
 ///
-/// What the function does must be sound. It has 8 KiB of stack and must leave interrupts disabled. Some hosts emulate ring
-/// 0 and know only the plainest integer instructions there; what the compiler emits may include others, so that the
-/// function should be written in assembly.
+/// What the function does must be sound. It has 8 KiB of stack and must leave interrupts disabled. Some hosts emulate
+/// ring 0 and know only the plainest integer instructions there; what the compiler emits may include others, so that
+/// the function should be written in assembly.
 pub unsafe fn call(function: Function, argument: u64) -> u64 {
     // SAFETY: the caller vouches for the function.
     unsafe { gate(CALL, function as usize as u64, argument) }

@@ -37,8 +37,8 @@ impl Range {
     }
 }
 
-/// Writes to `free` the whole pages of `ram` that are `within` and that no range `in_use` touches. Gives how many ranges
-/// there are; what does not fit into `free` is left out.
+/// Writes to `free` the whole pages of `ram` that are `within` and that no range `in_use` touches. Gives how many
+/// ranges there are; what does not fit into `free` is left out.
 pub(super) fn subtract(
     ram: impl Iterator<Item = Range>,
     within: Range,

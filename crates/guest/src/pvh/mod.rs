@@ -2,7 +2,8 @@
 //!
 //! A host that speaks PVH starts the image in 32-bit mode without paging. The stub makes the least of a 64-bit machine
 //! and leaves for ring 3; there, this module builds what direct entry would have found: page tables that keep code,
-//! constants and data apart, trap gates, a stack with a guard page, boot information. What follows is the same for both.
+//! constants and data apart, trap gates, a stack with a guard page, boot information. What follows is the same for
+//! both.
 #![allow(
     unsafe_code,
     reason = "what the host and the stub left is found by address"

@@ -56,7 +56,8 @@ pub(super) unsafe fn read(address: u64) -> Option<StartInfo> {
     if address == 0 || !address.is_multiple_of(4) {
         return None;
     }
-    // SAFETY: mapped, by contract. Fields beyond those of version 0 may be garbage, and are looked at in version 1 only.
+    // SAFETY: mapped, by contract. Fields beyond those of version 0 may be garbage, and are looked at in version 1
+    // only.
     let raw: Raw = unsafe { stub::pointer::<Raw>(address).read_unaligned() };
     (raw.magic == MAGIC).then_some(StartInfo { address, raw })
 }

@@ -1,7 +1,7 @@
 //! The 32-bit entry and the tables that it uses.
 //!
-//! The stub is written out by [`main!`](crate::main) in the final program, because its absolute 32-bit addresses exist in
-//! a program at a fixed address only.
+//! The stub is written out by [`main!`](crate::main) in the final program, because its absolute 32-bit addresses exist
+//! in a program at a fixed address only.
 #![allow(unsafe_code, reason = "memory that assembly and the processor use")]
 
 use core::cell::UnsafeCell;

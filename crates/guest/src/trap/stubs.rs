@@ -1,8 +1,8 @@
 //! From the processor's trap to a Rust function in ring 3 and back.
 //!
-//! Traps arrive in ring 0. There, as little as possible is done, with the plainest instructions: some hosts emulate ring
-//! 0, slowly and not completely. The stub moves what the processor pushed to the stack of the handler and leaves for
-//! ring 3, all other registers untouched; everything else happens there, like the delivery of a signal:
+//! Traps arrive in ring 0. There, as little as possible is done, with the plainest instructions: some hosts emulate
+//! ring 0, slowly and not completely. The stub moves what the processor pushed to the stack of the handler and leaves
+//! for ring 3, all other registers untouched; everything else happens there, like the delivery of a signal:
 //!
 //! - The handler runs on a stack of its own, as the interrupted code may have run out of its stack. A trap within a
 //!   handler continues below the red zone of the interrupted one (System V ABI §3.2.2: 128 bytes).
@@ -10,8 +10,8 @@
 //! - When it returns, `iretq` resumes the interrupted code without going through ring 0, unless interrupts have to be
 //!   enabled: on some hosts only ring 0 can do that.
 //!
-//! Ring 0 is also where [`ring0`] does its work, on the same stack. The way there is an undefined
-//! instruction at a known place rather than `syscall` or `int`, because those do not reach ring 0 on every host.
+//! Ring 0 is also where [`ring0`] does its work, on the same stack. The way there is an undefined instruction at a known
+//! place rather than `syscall` or `int`, because those do not reach ring 0 on every host.
 //!
 //! Interrupts find the processor in ring 0 only while it waits for one. There is nothing to go back to, then: the stub
 //! makes it look as if the wait had just returned to ring 3.
@@ -68,8 +68,8 @@ unsafe extern "C" {
 // Each stub completes what the processor pushed to an error code and the vector. The vectors that come with an error
 // code are listed in SDM vol. 3A §6.15; 29 and 30 are AMD's (APM vol. 2 §8.2).
 //
-// In `goldcrest_trap`, offsets from rsp are, after the two pushes: 0 rcx, 8 rax, 16 vector, 24 error code, 32 rip, 40 cs,
-// 48 rflags, 56 rsp, 64 ss. The block that is passed on has the same order from the vector on, and CR2 in front.
+// In `goldcrest_trap`, offsets from rsp are, after the two pushes: 0 rcx, 8 rax, 16 vector, 24 error code, 32 rip, 40
+// cs, 48 rflags, 56 rsp, 64 ss. The block that is passed on has the same order from the vector on, and CR2 in front.
 global_asm!(
     ".pushsection .text.goldcrest_trap, \"ax\", @progbits",
     ".balign {stub_size}",
