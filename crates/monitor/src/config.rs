@@ -9,7 +9,7 @@ use goldcrest_boot::{Image, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
-use crate::{Control, Timeline};
+use crate::{Control, CustomDevice, Timeline};
 
 /// A machine, before it exists.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct MachineConfig {
     pub output: Output,
     /// Where the serial port's input comes from.
     pub input: Option<Input>,
+    /// Devices of one's own.
+    pub devices: Vec<CustomDevice>,
     /// What a reset does.
     pub on_reset: OnReset,
     /// How long the machine may run.
@@ -52,6 +54,7 @@ impl MachineConfig {
             cpus: 1,
             output: Output::discard(),
             input: None,
+            devices: Vec::new(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),

@@ -3,7 +3,7 @@
 use std::io;
 
 use goldcrest_boot::BootError;
-use goldcrest_bus::BusError;
+use goldcrest_bus::{BusError, Range};
 use goldcrest_memory::MemoryError;
 use goldcrest_vcpu::VcpuError;
 
@@ -23,6 +23,16 @@ pub enum MonitorError {
     /// Devices that are in each other's way.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A device where RAM is.
+    #[error("memory range {range} of {name} overlaps RAM {ram}")]
+    DeviceInRam {
+        /// The device.
+        name: String,
+        /// Its range.
+        range: Range,
+        /// The RAM that it overlaps.
+        ram: Range,
+    },
     /// An impossible number of CPUs.
     #[error("{cpus} CPUs are not possible: choose from 1 to {max}")]
     Cpus {

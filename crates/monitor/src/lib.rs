@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A [`CustomDevice`] is put into a machine by [`MachineConfig::devices`]; `examples/custom-device` has one.
 //! [`Control`] stops or pauses a machine from another thread or a signal handler.
 //!
 //! # A hostile guest
@@ -32,6 +33,7 @@
 mod config;
 mod control;
 mod cpu;
+mod custom;
 mod error;
 mod events;
 mod input;
@@ -41,6 +43,7 @@ mod timeline;
 
 pub use config::{Input, MachineConfig, OnReset};
 pub use control::{Control, StopReason};
+pub use custom::{CustomDevice, Place, Wiring};
 pub use error::MonitorError;
 pub use machine::{Machine, run};
 pub use outcome::Outcome;

@@ -21,7 +21,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::cpu::{Board, End, WakeCpu};
 use crate::events::{Deadline, EventThreads};
 use crate::input::SerialInput;
-use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage};
+use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring};
 
 /// `MSR_KVM_SYSTEM_TIME_NEW`: the kvmclock page's address, and bit 0 to enable it.
 const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
@@ -243,6 +243,10 @@ fn board(
         Range::new(ioapic::ADDRESS, ioapic::LEN)?,
         shared(ioapic.clone()),
     )?;
+    let wiring = Wiring { ram, isa: &isa };
+    for device in &config.devices {
+        device.add(&wiring, &mut ports, &mut memory)?;
+    }
     let board = Arc::new(Board {
         ports,
         memory,
