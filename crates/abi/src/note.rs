@@ -14,6 +14,15 @@ pub const VERSION: u32 = 1;
 /// [`DirectEntry::flags`]: set up the kvmclock page, where the host has one.
 pub const FLAG_PVCLOCK: u32 = 1 << 0;
 
+/// [`DirectEntry::flags`]: describe the processor. Without it, `cpuid` says nothing: every leaf is 0.
+///
+/// Asking is slow where the host is itself a guest, as each leaf traps; a guest that runs on what every x86-64
+/// processor has, and takes the time-stamp counter's frequency from its boot information, starts without.
+pub const FLAG_CPUID: u32 = 1 << 1;
+
+/// All `FLAG_*` bits.
+pub const KNOWN_FLAGS: u32 = FLAG_PVCLOCK | FLAG_CPUID;
+
 /// The note types of the PVH boot protocol, for images that offer both ways in (Xen `elfnote.h`).
 pub const XEN_NAME: [u8; 4] = *b"Xen\0";
 /// `XEN_ELFNOTE_PHYS32_ENTRY`: the 32-bit entry point of PVH, as a 4- or 8-byte integer.

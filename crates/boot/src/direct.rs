@@ -66,6 +66,7 @@ pub(crate) fn load(
         msrs: msrs(note),
         boot_info: Some(block.start),
         pvclock: pvclock.then(|| info.pvclock(block.start)),
+        cpuid: note.flags & note::FLAG_CPUID != 0,
         areas: loader.areas.into_used(),
         copied: loader.copied,
     })
@@ -100,10 +101,10 @@ fn check_fields(note: &DirectEntry, ram: &GuestRam) -> Result<(), BadImage> {
     if !matches!(note.ring, 0 | 3) {
         return Err(BadImage::DirectRing { found: note.ring });
     }
-    if note.flags & !note::FLAG_PVCLOCK != 0 {
+    if note.flags & !note::KNOWN_FLAGS != 0 {
         return Err(BadImage::DirectFlags {
             found: note.flags,
-            known: note::FLAG_PVCLOCK,
+            known: note::KNOWN_FLAGS,
         });
     }
     if note.reserved != 0 {

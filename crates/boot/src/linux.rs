@@ -154,6 +154,7 @@ impl Start {
             msrs: Vec::new(),
             boot_info: Some(base),
             pvclock: None,
+            cpuid: true,
             areas: loader.areas.into_used(),
             copied: loader.copied,
         })

@@ -133,6 +133,8 @@ pub struct Loaded {
     /// Guest-physical address of a `pvclock_vcpu_time_info` for the first processor, which the host is to enable
     /// (`MSR_KVM_SYSTEM_TIME_NEW`).
     pub pvclock: Option<u64>,
+    /// Whether the guest wants to know what its processors are (`cpuid`).
+    pub cpuid: bool,
     /// What lies where, by ascending address.
     pub areas: Vec<Area>,
     /// How the image and the RAM disk came into memory.

@@ -51,6 +51,7 @@ pub(crate) fn load(
         msrs: Vec::new(),
         boot_info: Some(start_info),
         pvclock: None,
+        cpuid: true,
         areas: loader.areas.into_used(),
         copied: loader.copied,
     })

@@ -10,7 +10,7 @@ use std::time::Instant;
 use goldcrest_boot::Image;
 use goldcrest_chipset::Output;
 use goldcrest_memory::{self as memory, MemoryConfig};
-use goldcrest_monitor::{Input, MachineConfig, OnReset, Outcome, Stage, StopReason};
+use goldcrest_monitor::{Input, MachineConfig, MonitorError, OnReset, Outcome, Stage, StopReason};
 use goldcrest_vcpu::kvm::Kvm;
 
 use crate::args::{self, RunOptions};
@@ -143,7 +143,7 @@ fn duplicate(fd: std::os::fd::BorrowedFd<'_>, what: &str) -> Result<File, Failur
 /// Runs the machine; its end as an exit status.
 fn boot(config: &MachineConfig) -> Result<u8, Failure> {
     signals::stop_on_signals(&config.control)?;
-    let kvm = Kvm::open().map_err(goldcrest_monitor::MonitorError::from)?;
+    let kvm = Kvm::open().map_err(MonitorError::from)?;
     if let Some(timeline) = &config.timeline {
         timeline.mark(Stage::KvmOpened);
         let timeline = timeline.clone();

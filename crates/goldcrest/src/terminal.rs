@@ -3,9 +3,8 @@
 use std::io::{IsTerminal, stdin};
 use std::sync::Mutex;
 
-use rustix::process::getpgrp;
-use rustix::stdio;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 
 /// How the terminal was before it was made raw.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -24,7 +23,7 @@ pub(crate) enum Stdin {
 pub(crate) fn stdin_kind() -> Stdin {
     if !stdin().is_terminal() {
         Stdin::Stream
-    } else if tcgetpgrp(stdio::stdin()).is_ok_and(|group| group == getpgrp()) {
+    } else if tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp()) {
         Stdin::Terminal
     } else {
         Stdin::Background
@@ -37,12 +36,12 @@ pub(crate) fn make_raw() {
     if saved.is_some() {
         return;
     }
-    if let Ok(before) = tcgetattr(stdio::stdin()) {
+    if let Ok(before) = tcgetattr(stdin()) {
         let mut raw = before.clone();
-        raw.make_raw();
+        cfmakeraw(&mut raw);
         // The guest's output is not raw: a newline still returns the cursor.
-        raw.output_modes = before.output_modes;
-        if tcsetattr(stdio::stdin(), OptionalActions::Now, &raw).is_ok() {
+        raw.output_flags = before.output_flags;
+        if tcsetattr(stdin(), SetArg::TCSANOW, &raw).is_ok() {
             *saved = Some(before);
         }
     }
@@ -54,7 +53,7 @@ pub(crate) fn restore() {
         && let Some(before) = saved.take()
     {
         // Nothing can be done about a terminal that is gone.
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, &before);
+        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &before);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use goldcrest_monitor::{Stage, Timeline};
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::args::TimelineFormat;
 use crate::failure::Failure;
@@ -18,11 +18,8 @@ type Marks = [(Stage, Duration)];
 /// The kernel does not tell when that was; the processor time that the process had used when it reached `main` comes
 /// close, as nothing in a program's loading waits.
 pub(crate) fn begin(main_reached: Instant) -> Timeline {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    let used = Duration::new(
-        u64::try_from(used.tv_sec).unwrap_or(0),
-        u32::try_from(used.tv_nsec).unwrap_or(0),
-    );
+    let used =
+        clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
     let before_main = used.saturating_sub(main_reached.elapsed());
     let start = main_reached
         .checked_sub(before_main)

@@ -50,6 +50,14 @@ impl Options {
             ..self
         }
     }
+
+    /// Asks for a processor that describes itself: without this, `cpuid` gives zeros.
+    pub const fn cpuid(self) -> Self {
+        Self {
+            flags: self.flags | note::FLAG_CPUID,
+            ..self
+        }
+    }
 }
 
 impl Default for Options {

@@ -23,6 +23,10 @@ use crate::events::{Deadline, EventThreads};
 use crate::input::SerialInput;
 use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring};
 
+/// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
+/// described: KVM takes one that is not for having 36 address bits.
+const LARGE_MEMORY: u64 = 4 << 30;
+
 /// `MSR_KVM_SYSTEM_TIME_NEW`: the kvmclock page's address, and bit 0 to enable it.
 const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
 /// `IA32_TIME_STAMP_COUNTER`.
@@ -68,27 +72,28 @@ impl<'a, V: Vm> Machine<'a, V> {
                 timeline.mark(stage);
             }
         };
-        let max = hypervisor.max_cpus();
-        if config.cpus == 0 || config.cpus > max {
-            return Err(MonitorError::Cpus {
-                cpus: config.cpus,
-                max,
-            });
-        }
+        check_cpus(hypervisor, config.cpus)?;
         let ram = GuestRam::new(&config.memory)?;
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
-        let cpuid = hypervisor.cpuid()?;
         let mut vcpus = (0..config.cpus)
-            .map(|id| vm.create_vcpu(id, &cpuid.for_cpu(id, config.cpus)))
+            .map(|id| vm.create_vcpu(id, &Cpuid::default()))
             .collect::<Result<Vec<_>, _>>()?;
         mark(Stage::VcpuCreated);
+        let large = config.memory.size >= LARGE_MEMORY;
+        let gigabyte_pages = large && hypervisor.cpuid()?.has_gigabyte_pages();
         let tsc_khz = vcpus.first().map_or(0, Vcpu::tsc_khz);
-        let loaded = load(config, &ram, &cpuid, tsc_khz)?;
+        let loaded = load(config, &ram, gigabyte_pages, tsc_khz)?;
         mark(Stage::ImageLoaded);
+        if loaded.cpuid || large || config.cpus > 1 {
+            let cpuid = hypervisor.cpuid()?;
+            for (id, vcpu) in (0..).zip(&mut vcpus) {
+                vcpu.set_cpuid(&cpuid.for_cpu(id, config.cpus))?;
+            }
+        }
         if let Some(vcpu) = vcpus.first_mut() {
-            start(vcpu, &loaded)?;
+            start(vcpu, &loaded, &ram)?;
         }
         let (board, events) = board(config, &ram, Ioapic::new(vm.msi_sink()))?;
         mark(Stage::VcpuReady);
@@ -164,7 +169,7 @@ fn run_cpus<C: Vcpu>(vcpus: &mut [C], board: &Board) {
 fn load(
     config: &MachineConfig,
     ram: &GuestRam,
-    cpuid: &Cpuid,
+    gigabyte_pages: bool,
     tsc_khz: u64,
 ) -> Result<Loaded, MonitorError> {
     let wall_clock = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -178,8 +183,9 @@ fn load(
             .ok()
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0),
-        gigabyte_pages: cpuid.has_gigabyte_pages(),
-        pvclock: cpuid.has_kvmclock(),
+        gigabyte_pages,
+        // Whether there is one shows when it is enabled.
+        pvclock: true,
     };
     let hardware = Hardware {
         serial: true,
@@ -194,15 +200,35 @@ fn load(
     )?)
 }
 
+fn check_cpus(hypervisor: &impl Hypervisor, cpus: u32) -> Result<(), MonitorError> {
+    match cpus {
+        1 => Ok(()),
+        _ if cpus != 0 && cpus <= hypervisor.max_cpus() => Ok(()),
+        _ => Err(MonitorError::Cpus {
+            cpus,
+            max: hypervisor.max_cpus(),
+        }),
+    }
+}
+
 /// Puts the first CPU where the image wants it.
-fn start(vcpu: &mut impl Vcpu, loaded: &Loaded) -> Result<(), VcpuError> {
+fn start(vcpu: &mut impl Vcpu, loaded: &Loaded, ram: &GuestRam) -> Result<(), MonitorError> {
     vcpu.set_system_registers(&loaded.system)?;
     vcpu.set_registers(&loaded.registers)?;
     vcpu.set_msrs(&loaded.msrs)?;
-    if let Some(page) = loaded.pvclock {
-        vcpu.set_msrs(&[(MSR_KVM_SYSTEM_TIME_NEW, page | 1)])?;
+    match (loaded.pvclock, loaded.boot_info) {
+        (Some(page), Some(boot_info)) => {
+            match vcpu.set_msrs(&[(MSR_KVM_SYSTEM_TIME_NEW, page | 1)]) {
+                Err(VcpuError::Msr(_)) => {
+                    // No kvmclock here: the guest goes by its time-stamp counter.
+                    let field = boot_info + std::mem::offset_of!(BootInfo, pvclock) as u64;
+                    Ok(ram.write(field, &0_u64.to_le_bytes())?)
+                }
+                result => Ok(result?),
+            }
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The devices on their buses.

@@ -36,8 +36,6 @@ const CMP_LEGACY: u32 = 1 << 1;
 const SVM: u32 = 1 << 2;
 /// Leaf 8000_0001h EDX.
 const PAGE_1GB: u32 = 1 << 26;
-/// Leaf 4000_0001h EAX: the kvmclock MSRs 4b564d00h.
-const KVM_CLOCKSOURCE2: u32 = 1 << 3;
 
 /// Types of level in leaf 0Bh ECX[15:8].
 const LEVEL_SMT: u32 = 1;
@@ -55,12 +53,6 @@ impl Cpuid {
     pub fn has_gigabyte_pages(&self) -> bool {
         self.leaf(0x8000_0001)
             .is_some_and(|e| e.edx & PAGE_1GB != 0)
-    }
-
-    /// Whether the hypervisor offers the kvmclock page.
-    pub fn has_kvmclock(&self) -> bool {
-        self.leaf(0x4000_0001)
-            .is_some_and(|e| e.eax & KVM_CLOCKSOURCE2 != 0)
     }
 
     /// Takes away what guests are not given (nested virtualization, MONITOR, performance counters) and adds what the
@@ -195,7 +187,6 @@ mod tests {
         assert!(cpuid.leaf(0xa).is_none());
         assert!(cpuid.leaf(0xb).is_none());
         assert!(cpuid.has_gigabyte_pages());
-        assert!(!cpuid.has_kvmclock());
     }
 
     #[test]

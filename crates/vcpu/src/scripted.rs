@@ -180,6 +180,11 @@ impl Vcpu for ScriptedVcpu {
         }
     }
 
+    fn set_cpuid(&mut self, cpuid: &Cpuid) -> Result<(), VcpuError> {
+        self.state.cpuid = cpuid.clone();
+        Ok(())
+    }
+
     fn kicker(&self) -> Arc<dyn Kick> {
         self.kicker.clone()
     }

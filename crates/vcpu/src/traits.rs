@@ -41,7 +41,7 @@ pub trait Vm: Send + Sync {
     /// The CPU with this number, which is its local APIC's identifier too. CPU 0 starts in the state that it is
     /// given; the others wait for the guest to start them (INIT, SIPI).
     ///
-    /// `cpuid` is set as [`Cpuid::for_cpu`] gave it.
+    /// `cpuid` is set as [`Cpuid::for_cpu`] gave it; an empty one leaves a processor that says nothing of itself.
     ///
     /// # Errors
     ///
@@ -60,6 +60,13 @@ pub trait Vcpu: Send {
     ///
     /// [`VcpuError`] if the hypervisor itself fails.
     fn run(&mut self, handler: &mut dyn ExitHandler) -> Result<Exit, VcpuError>;
+
+    /// Sets what the CPU says it is, as [`Cpuid::for_cpu`] gave it. Before it first runs.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if the hypervisor refuses.
+    fn set_cpuid(&mut self, cpuid: &Cpuid) -> Result<(), VcpuError>;
 
     /// A handle that interrupts [`run`](Self::run).
     fn kicker(&self) -> Arc<dyn Kick>;

@@ -132,6 +132,7 @@ fn a_saved_cpu_goes_on_elsewhere_after_the_access_it_was_in() {
     assert_eq!(first.vcpu.run(&mut log).unwrap(), Exit::Requested);
     let saved = first.vcpu.save().unwrap();
     assert_eq!(saved.registers.rip, CODE + 4);
+    assert_eq!(saved.apic_base, 0xfee0_0900, "the boot CPU's, enabled");
     let again = first.vcpu.save().unwrap();
     assert_eq!(again.registers, saved.registers, "saving changes nothing");
     // The state that FPUs have after reset: all exceptions masked (SDM vol. 1 §8.1.5, §11.6.4).
@@ -182,6 +183,7 @@ fn cpus_have_their_number_and_the_topology() {
         .unwrap();
     let state = second.save().unwrap();
     assert_eq!(state.cpuid.leaf(1).unwrap().ebx >> 24, 1);
+    assert_eq!(state.apic_base, 0xfee0_0800, "not the boot CPU's");
     assert!(
         machine.vm.create_vcpu(1, &machine.cpuid).is_err(),
         "there is a CPU 1"

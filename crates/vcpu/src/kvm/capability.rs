@@ -112,7 +112,7 @@ impl Kvm {
                 name,
                 purpose,
                 need,
-                value: self.fd.check_extension_int(cap),
+                value: self.fd().check_extension_int(cap),
             })
             .collect()
     }

@@ -18,7 +18,7 @@ pub use vm::KvmVm;
 use std::ffi::CString;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use goldcrest_memory::GuestRam;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
@@ -34,10 +34,15 @@ const API_VERSION: i32 = 12;
 /// CPU numbers are 8-bit APIC identifiers, of which one means all CPUs.
 const MAX_CPUS: u32 = 254;
 
-/// An open `/dev/kvm`.
+/// An open `/dev/kvm`. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Kvm {
-    fd: Arc<kvm_ioctls::Kvm>,
+pub struct Kvm(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    fd: kvm_ioctls::Kvm,
+    /// Asked for once.
+    cpuid: Mutex<Option<Cpuid>>,
 }
 
 impl Kvm {
@@ -67,12 +72,19 @@ impl Kvm {
         let fd = kvm_ioctls::Kvm::new_with_path(&name).map_err(|e| open_error(e.into()))?;
         // On a device that is not KVM this fails, and gives -1.
         match fd.get_api_version() {
-            API_VERSION => Ok(Self { fd: Arc::new(fd) }),
+            API_VERSION => Ok(Self(Arc::new(Shared {
+                fd,
+                cpuid: Mutex::default(),
+            }))),
             found => Err(VcpuError::Version {
                 path: display,
                 found,
             }),
         }
+    }
+
+    fn fd(&self) -> &kvm_ioctls::Kvm {
+        &self.0.fd
     }
 }
 
@@ -84,17 +96,21 @@ impl Hypervisor for Kvm {
     }
 
     fn cpuid(&self) -> Result<Cpuid, VcpuError> {
+        let mut known = self.0.cpuid.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cpuid) = &*known {
+            return Ok(cpuid.clone());
+        }
         let supported = self
-            .fd
+            .fd()
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(VcpuError::call("KVM_GET_SUPPORTED_CPUID"))?;
         let mut cpuid = convert::from_kvm_cpuid(&supported);
-        cpuid.filter(self.fd.check_extension(Cap::TscDeadlineTimer));
-        Ok(cpuid)
+        cpuid.filter(self.fd().check_extension(Cap::TscDeadlineTimer));
+        Ok(known.insert(cpuid).clone())
     }
 
     fn max_cpus(&self) -> u32 {
-        u32::try_from(self.fd.get_max_vcpus()).map_or(MAX_CPUS, |max| max.min(MAX_CPUS))
+        u32::try_from(self.fd().get_max_vcpus()).map_or(MAX_CPUS, |max| max.min(MAX_CPUS))
     }
 }
 

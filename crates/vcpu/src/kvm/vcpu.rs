@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use goldcrest_memory::layout::LOCAL_APIC;
 use goldcrest_x86::{Registers, SystemRegisters};
 use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
@@ -19,13 +20,17 @@ use crate::{Exit, ExitHandler, Flow, Kick, Vcpu, VcpuError, VcpuState};
 /// Most data that one exit hands to a device at once.
 const MAX_ACCESS: usize = 8;
 
+/// Bits of `IA32_APIC_BASE` after reset (SDM vol. 3A §11.4.3, §11.4.4).
+const BOOT_CPU: u64 = 1 << 8;
+const APIC_ENABLED: u64 = 1 << 11;
+
 /// A virtual CPU.
 pub struct KvmVcpu {
     fd: VcpuFd,
     kicker: Arc<Kicker>,
     run_size: usize,
     kvm: Kvm,
-    /// `IA32_APIC_BASE` as the kernel reset it, which system registers are set together with.
+    /// `IA32_APIC_BASE`, which KVM sets together with system registers.
     apic_base: u64,
     /// The kernel may touch RAM for as long as any descriptor of the machine is open.
     _memory: GuestMemoryMmap,
@@ -42,22 +47,19 @@ impl KvmVcpu {
         let fd = vm
             .create_vcpu(id.into())
             .map_err(VcpuError::call("KVM_CREATE_VCPU"))?;
-        set_cpuid(&fd, cpuid)?;
+        if !cpuid.entries.is_empty() {
+            set_cpuid(&fd, cpuid)?;
+        }
         let kicker = Kicker::new(&fd).map_err(|source| VcpuError::Call {
             call: "mmap of the vCPU",
             source,
         })?;
-        // The kernel keeps the boot CPU's flag here (SDM vol. 3A §11.4.4).
-        let apic_base = fd
-            .get_sregs()
-            .map_err(VcpuError::call("KVM_GET_SREGS"))?
-            .apic_base;
         Ok(Self {
             run_size: vm.run_size(),
             fd,
             kicker: Arc::new(kicker),
             kvm,
-            apic_base,
+            apic_base: LOCAL_APIC | APIC_ENABLED | if id == 0 { BOOT_CPU } else { 0 },
             _memory: memory,
         })
     }
@@ -150,7 +152,7 @@ impl KvmVcpu {
     fn save_msrs(&self) -> Result<Vec<(u32, u64)>, VcpuError> {
         let list = self
             .kvm
-            .fd
+            .fd()
             .get_msr_index_list()
             .map_err(VcpuError::call("KVM_GET_MSR_INDEX_LIST"))?;
         let mut saved = Vec::new();
@@ -189,6 +191,10 @@ impl Vcpu for KvmVcpu {
         };
         self.kicker.leave();
         result
+    }
+
+    fn set_cpuid(&mut self, cpuid: &Cpuid) -> Result<(), VcpuError> {
+        set_cpuid(&self.fd, cpuid)
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

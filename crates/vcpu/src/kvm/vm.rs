@@ -75,7 +75,7 @@ impl Vm for KvmVm {
 fn create(kvm: &Kvm) -> Result<VmFd, VcpuError> {
     let mut tries = CREATE_TRIES;
     loop {
-        match kvm.fd.create_vm() {
+        match kvm.fd().create_vm() {
             Err(e) if e.errno() == libc::EINTR && tries > 1 => tries -= 1,
             result => return result.map_err(VcpuError::call("KVM_CREATE_VM")),
         }
