@@ -67,7 +67,8 @@ fn link_statically() {
     ] {
         fs::write(dir.join(library), script).expect("OUT_DIR can be written");
     }
-    println!("cargo:rustc-link-search=native={}", dir.display());
+    // For the program alone: a search path would reach tests of other crates too.
+    println!("cargo:rustc-link-arg-bins=-L{}", dir.display());
     println!("cargo:rustc-link-arg-bins=-static-pie");
 }
 

@@ -167,8 +167,8 @@ pub(crate) enum HugePages {
     TwoMiB,
 }
 
-fn memory_size(text: &str) -> Result<u64, goldcrest_memory::MemoryError> {
-    goldcrest_memory::parse_size(text)
+fn memory_size(text: &str) -> Result<u64, goldcrest_monitor::memory::MemoryError> {
+    goldcrest_monitor::memory::parse_size(text)
 }
 
 /// A year: what a person may mean by "for ever" still fits every timer.

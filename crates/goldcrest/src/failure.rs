@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 
 use goldcrest_boot::BootError;
-use goldcrest_memory::MemoryError;
 use goldcrest_monitor::MonitorError;
+use goldcrest_monitor::memory::MemoryError;
 
 /// Asked wrongly.
 const USAGE: u8 = 2;

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use goldcrest_boot::Image;
-use goldcrest_chipset::Output;
-use goldcrest_memory::{self as memory, MemoryConfig};
-use goldcrest_monitor::{Input, MachineConfig, MonitorError, OnReset, Outcome, Stage, StopReason};
+use goldcrest_monitor::memory::{self, MemoryConfig};
+use goldcrest_monitor::{
+    Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage, StopReason,
+};
 use goldcrest_vcpu::kvm::Kvm;
 
 use crate::args::{self, RunOptions};

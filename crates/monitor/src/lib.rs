@@ -5,8 +5,7 @@
 //! to its serial port needs no other thread.
 //!
 //! ```no_run
-//! use goldcrest_boot::Image;
-//! use goldcrest_monitor::{MachineConfig, Outcome, run};
+//! use goldcrest_monitor::{Image, MachineConfig, Outcome, run};
 //! use goldcrest_vcpu::kvm::Kvm;
 //!
 //! let image = Image::open("vmlinuz".as_ref())?;
@@ -48,3 +47,8 @@ pub use error::MonitorError;
 pub use machine::{Machine, run};
 pub use outcome::Outcome;
 pub use timeline::{Stage, Timeline};
+
+/// What a configuration is made of, from the crates below.
+pub use goldcrest_boot::{Image, Protocol};
+pub use goldcrest_chipset::Output;
+pub use goldcrest_memory as memory;

@@ -1,0 +1,128 @@
+//! What no capability tells: a guest of a few instructions shows it.
+
+use std::time::{Duration, Instant};
+
+use goldcrest_monitor::memory::{GuestRam, MemoryConfig};
+use goldcrest_vcpu::cpuid::Cpuid;
+use goldcrest_vcpu::kvm::{Kvm, KvmVcpu};
+use goldcrest_vcpu::{Exit, ExitHandler, Flow, Hypervisor, Vcpu, VcpuError, Vm};
+use goldcrest_x86::Registers;
+
+use super::Finding;
+
+/// Where the code lies.
+const CODE: u64 = 0x1000;
+/// Instructions in the loop that is timed: enough to tell, little enough for a KVM that emulates each.
+const LOOPS: u32 = 20_000;
+/// `mov cx, 20000; loop $; out 0x80, al; jmp -2`: after the loop, an exit for each turn.
+const PROGRAM: [u8; 9] = {
+    let [low, high, ..] = LOOPS.to_le_bytes();
+    [0xb9, low, high, 0xe2, 0xfe, 0xe6, 0x80, 0xeb, 0xfc]
+};
+/// More than this an instruction, and they are not the processor's own.
+const EMULATED: Duration = Duration::from_nanos(50);
+/// Exits that are timed.
+const EXITS: u32 = 200;
+/// `IA32_ARCH_CAPABILITIES`, which Linux reads early.
+const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
+/// `MSR_KVM_SYSTEM_TIME_NEW`.
+const KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
+
+/// Runs a guest and says what it showed.
+pub(super) fn run(kvm: &Kvm) -> Vec<Finding> {
+    match measure(kvm) {
+        Ok(findings) => findings,
+        Err(error) => vec![Finding::bad(
+            format!("a test guest does not run: {error}"),
+            "look into the kernel's log (dmesg) for what KVM says",
+        )],
+    }
+}
+
+fn measure(kvm: &Kvm) -> Result<Vec<Finding>, VcpuError> {
+    let begin = Instant::now();
+    let mut vcpu = guest(kvm)?;
+    let made = begin.elapsed();
+    let loop_time = time_to_exit(&mut vcpu)?;
+    let begin = Instant::now();
+    for _ in 0..EXITS {
+        time_to_exit(&mut vcpu)?;
+    }
+    let exit = begin.elapsed() / EXITS;
+    let instruction = loop_time.saturating_sub(exit) / LOOPS;
+
+    let mut findings = vec![
+        Finding::good(format!("a machine is made in {} µs", made.as_micros())),
+        Finding::good(format!(
+            "an exit to the monitor and back takes {} ns",
+            exit.as_nanos()
+        )),
+    ];
+    findings.push(if instruction > EMULATED {
+        Finding::limited(
+            format!(
+                "guest ring 0 is emulated: {} ns an instruction",
+                instruction.as_nanos()
+            ),
+            "unikernels by direct entry run in ring 3 at full speed; Linux does not boot here",
+        )
+    } else {
+        Finding::good("guest code runs on the processor itself")
+    });
+    let set_to_itself = vcpu
+        .msr(IA32_ARCH_CAPABILITIES)
+        .and_then(|value| vcpu.set_msrs(&[(IA32_ARCH_CAPABILITIES, value)]));
+    findings.push(match set_to_itself {
+        Ok(()) => Finding::good("MSR 0x10a (processor vulnerabilities) is offered"),
+        Err(_) => Finding::limited(
+            "MSR 0x10a (processor vulnerabilities) is refused",
+            "guests assume the worst of the processor",
+        ),
+    });
+    findings.push(match vcpu.set_msrs(&[(KVM_SYSTEM_TIME_NEW, 0)]) {
+        Ok(()) => Finding::good("kvmclock is offered"),
+        Err(_) => Finding::limited(
+            "kvmclock is not offered",
+            "guests take the time from the time-stamp counter",
+        ),
+    });
+    Ok(findings)
+}
+
+/// A CPU about to run the program in real mode.
+fn guest(kvm: &Kvm) -> Result<KvmVcpu, VcpuError> {
+    let ram = GuestRam::new(&MemoryConfig {
+        size: 1 << 20,
+        ..MemoryConfig::default()
+    })
+    .and_then(|ram| ram.write(CODE, &PROGRAM).map(|()| ram))
+    .map_err(|_| VcpuError::Missing("1 MiB of memory for a test guest"))?;
+    let vm = kvm.create_vm(&ram)?;
+    let mut vcpu = vm.create_vcpu(0, &Cpuid::default())?;
+    let mut system = vcpu.system_registers()?;
+    (system.cs.base, system.cs.selector) = (0, 0);
+    vcpu.set_system_registers(&system)?;
+    vcpu.set_registers(&Registers {
+        rip: CODE,
+        ..Registers::default()
+    })?;
+    Ok(vcpu)
+}
+
+struct StopAtPort;
+
+impl ExitHandler for StopAtPort {
+    fn port_write(&mut self, _: u16, _: &[u8]) -> Flow {
+        Flow::Break(())
+    }
+}
+
+fn time_to_exit(vcpu: &mut KvmVcpu) -> Result<Duration, VcpuError> {
+    let begin = Instant::now();
+    match vcpu.run(&mut StopAtPort)? {
+        Exit::Requested => Ok(begin.elapsed()),
+        _ => Err(VcpuError::Missing(
+            "a working guest: the test program was not run",
+        )),
+    }
+}
