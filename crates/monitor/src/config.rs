@@ -34,7 +34,7 @@ pub struct MachineConfig {
     pub devices: Vec<CustomDevice>,
     /// What a reset does.
     pub on_reset: OnReset,
-    /// How long the machine may run.
+    /// How long the machine may run, from its first start.
     pub timeout: Option<Duration>,
     /// Stops or pauses it.
     pub control: Arc<Control>,

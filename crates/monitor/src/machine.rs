@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use goldcrest_abi::boot_info::{BootInfo, mark};
 use goldcrest_boot::{BootConfig, Hardware, Loaded, Protocol};
@@ -38,8 +38,11 @@ const MSR_TSC: u32 = 0x10;
 ///
 /// [`MonitorError`] if it could not be made, or the host failed it.
 pub fn run<H: Hypervisor>(hypervisor: &H, config: &MachineConfig) -> Result<Outcome, MonitorError> {
+    let begun = Instant::now();
     loop {
-        match Machine::new(hypervisor, config)?.run()? {
+        // A guest that resets itself again and again has no more time for it.
+        let left = config.timeout.map(|t| t.saturating_sub(begun.elapsed()));
+        match Machine::new(hypervisor, config)?.run_for(left)? {
             Outcome::Reset if config.on_reset == OnReset::Reboot => {}
             outcome => return Ok(outcome),
         }
@@ -118,6 +121,11 @@ impl<'a, V: Vm> Machine<'a, V> {
     ///
     /// [`MonitorError`] if the host failed it.
     pub fn run(self) -> Result<Outcome, MonitorError> {
+        let timeout = self.config.timeout;
+        self.run_for(timeout)
+    }
+
+    fn run_for(self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
         let Self {
             config,
             mut vcpus,
@@ -131,7 +139,7 @@ impl<'a, V: Vm> Machine<'a, V> {
             board.wake.connect(first.clone());
         }
         config.control.attach(kickers);
-        if let Some(timeout) = config.timeout {
+        if let Some(timeout) = timeout {
             let deadline = Deadline::new(timeout, config.control.clone())
                 .map_err(events_error("set the time-out"))?;
             events
