@@ -1,7 +1,11 @@
 //! `goldcrest`: boots unikernels and Linux on KVM. See `goldcrest --help`.
 
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
+
 mod args;
 mod doctor;
+#[cfg(all(target_env = "gnu", not(test)))]
+mod entry;
 mod failure;
 mod inspect;
 mod run;
@@ -9,7 +13,6 @@ mod signals;
 mod terminal;
 mod timeline;
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
@@ -17,7 +20,13 @@ use clap::{CommandFactory, Parser};
 use crate::args::{Args, Command};
 use crate::failure::Failure;
 
-fn main() -> ExitCode {
+#[cfg(not(all(target_env = "gnu", not(test))))]
+fn main() -> std::process::ExitCode {
+    tool().into()
+}
+
+/// Does what the command line says; the exit status.
+fn tool() -> u8 {
     let main_reached = Instant::now();
     terminal::restore_on_panic();
     let args = Args::parse();
@@ -31,10 +40,10 @@ fn main() -> ExitCode {
     };
     terminal::restore();
     match result {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => {
             eprintln!("goldcrest: {failure}");
-            ExitCode::from(failure.status())
+            failure.status()
         }
     }
 }
