@@ -17,20 +17,20 @@ extern "C" fn main() -> std::ffi::c_int {
 fn open_standard_streams() {
     use std::fs::OpenOptions;
     use std::io::{stderr, stdin, stdout};
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 
     use nix::fcntl::{FcntlArg, fcntl};
 
-    let open = fcntl(stdin(), FcntlArg::F_GETFD).is_ok()
-        && fcntl(stdout(), FcntlArg::F_GETFD).is_ok()
-        && fcntl(stderr(), FcntlArg::F_GETFD).is_ok();
-    while !open {
-        // Takes the lowest descriptor that is free, and keeps it.
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null");
-        match null {
+    let is_open = |fd: BorrowedFd<'_>| fcntl(fd, FcntlArg::F_GETFD).is_ok();
+    if is_open(stdin().as_fd()) && is_open(stdout().as_fd()) && is_open(stderr().as_fd()) {
+        return;
+    }
+    // Opening takes the lowest descriptor that is free.
+    loop {
+        match OpenOptions::new().read(true).write(true).open("/dev/null") {
             Ok(null) if null.as_raw_fd() <= stderr().as_raw_fd() => drop(null.into_raw_fd()),
-            Ok(_) => break,
-            // Without it, nothing is safe to be opened.
+            Ok(_) => return,
+            // Nothing is safe to be opened then.
             Err(_) => std::process::abort(),
         }
     }
