@@ -52,3 +52,8 @@ pub use timeline::{Stage, Timeline};
 pub use goldcrest_boot::{Image, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
+
+/// The README's monitor of 30 lines compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
