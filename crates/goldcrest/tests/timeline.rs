@@ -264,7 +264,8 @@ fn inspect_says_what_an_image_is_and_how_it_would_be_started() {
 fn what_an_image_says_of_itself_cannot_reach_the_terminal_as_control_codes() {
     let mut bytes = images::bzimage();
     bytes[0x500..0x508].copy_from_slice(b"\x1b[31m\x07\xff\n");
-    let ended = run(goldcrest().arg("inspect").arg(&file(bytes))).expect(0);
+    let path = file(bytes);
+    let ended = run(goldcrest().arg("inspect").arg(&path)).expect(0);
     let harmless = |c: char| c == '\n' || !c.is_control();
     assert!(ended.stdout.chars().all(harmless), "{ended:?}");
 }
