@@ -32,7 +32,8 @@ impl Image {
     /// # Errors
     ///
     /// If it is missing, not readable, empty, or not a regular file.
-    pub fn open(path: &Path) -> Result<Self, BootError> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, BootError> {
+        let path = path.as_ref();
         let open = |source| BootError::Open {
             path: path.to_path_buf(),
             source,

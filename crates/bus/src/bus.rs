@@ -98,7 +98,7 @@ impl Bus {
 
     /// Reads `data.len()` bytes at `address`; all ones where there is no device for all of them.
     pub fn read(&self, address: u64, data: &mut [u8]) {
-        // Also what a device finds that leaves `data` alone.
+        // As `Device::read` promises.
         data.fill(0xff);
         match self.find(address, data.len()) {
             Some((slot, offset)) => {
@@ -250,5 +250,8 @@ mod tests {
         assert!(Range::new(5, 0).is_err());
         assert!(Range::new(u64::MAX, 2).is_err());
         assert_eq!(Range::new(0, u64::MAX).unwrap().last(), u64::MAX - 1);
+        assert_eq!(Range::ports(0x60, 5).to_string(), "0x60-0x64");
+        assert_eq!(Range::ports(0xffff, 9).last(), 0xffff);
+        assert_eq!(Range::ports(7, 0), Range::ports(7, 1));
     }
 }

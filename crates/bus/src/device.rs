@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 ///
 /// `data` is 1 to 8 bytes long, little-endian, and lies wholly inside the device's range.
 pub trait Device: Send {
-    /// Reads registers into `data`. A register that does not exist reads as the device's specification says, else as
-    /// all ones.
+    /// Reads registers into `data`, which comes as all ones: what a register that does not exist reads as, unless the
+    /// device's specification says otherwise.
     fn read(&mut self, offset: u64, data: &mut [u8]);
 
     /// Writes `data` to registers.

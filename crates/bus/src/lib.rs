@@ -34,6 +34,9 @@
 //!
 //! An access that hits no device, or runs past the end of one, reads all ones, writes nothing and is counted
 //! ([`Bus::misses`]). Look-up takes no lock on the map; each device has a lock of its own.
+//!
+//! The bus does not remember the last device: the benchmark `dispatch` shows that it would save a nanosecond of an
+//! exit's thousands.
 
 mod bus;
 mod device;

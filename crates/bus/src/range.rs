@@ -27,6 +27,15 @@ impl Range {
         }
     }
 
+    /// `len` ports from `first`, at least one and none above the highest.
+    pub const fn ports(first: u16, len: u16) -> Self {
+        let last = first.saturating_add(len.saturating_sub(1));
+        Self {
+            first: first as u64,
+            last: last as u64,
+        }
+    }
+
     /// The lowest address.
     pub const fn first(&self) -> u64 {
         self.first

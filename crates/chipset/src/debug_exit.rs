@@ -1,11 +1,13 @@
 //! QEMU's `isa-debug-exit` (QEMU `hw/misc/debugexit.c`): a write ends the machine.
 
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Device, Effect, Range};
 
 /// The first port, where test suites and unikernels put it by convention.
 pub const PORT: u16 = 0xf4;
 /// How many ports.
 pub const LEN: u16 = 4;
+/// Its place on the port bus.
+pub const RANGE: Range = Range::ports(PORT, LEN);
 
 /// The device: a write of `v`, 8, 16 or 32 bits wide, ends the machine with status `(v << 1) | 1`, as under QEMU.
 ///

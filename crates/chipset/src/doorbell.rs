@@ -1,7 +1,7 @@
 //! The doorbells of [`goldcrest_abi::doorbell`]: how a guest speaks to the monitor itself.
 
 use goldcrest_abi::doorbell::{BASE, CONSOLE, CONSOLE_MAX, ConsoleWrite, EXIT, IDENT, IDENT_VALUE};
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Device, Effect, Range};
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 use crate::Output;
@@ -10,6 +10,8 @@ use crate::Output;
 pub const PORT: u16 = BASE;
 /// How many ports.
 pub const LEN: u16 = goldcrest_abi::doorbell::LEN;
+/// Its place on the port bus.
+pub const RANGE: Range = Range::ports(PORT, LEN);
 
 const IDENT_OFFSET: u64 = (IDENT - BASE) as u64;
 const EXIT_OFFSET: u64 = (EXIT - BASE) as u64;

@@ -4,7 +4,7 @@
 //! looks for a keyboard and a mouse, so that it does not wait for ones that will not come. Every command that owes a
 //! byte gets it at once; what is sent to keyboard or mouse is answered by nobody. There are no interrupts.
 
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Device, Effect, Range};
 use goldcrest_snapshot::{RestoreError, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const PORT: u16 = 0x60;
 /// How many ports, from data to status and command. The ones between (0x61 is the speaker) read all ones.
 pub const LEN: u16 = 5;
+/// Its place on the port bus.
+pub const RANGE: Range = Range::ports(PORT, LEN);
 /// The offset of the status (read) and command (write) port.
 const STATUS: u64 = 4;
 

@@ -14,7 +14,7 @@
 //! an [`Output`], and what the machine must do (end, reset) comes back as a [`goldcrest_bus::Effect`].
 //!
 //! ```
-//! use goldcrest_bus::{Bus, Range, shared};
+//! use goldcrest_bus::{Bus, shared};
 //! use goldcrest_chipset::{Output, Serial, serial};
 //! use goldcrest_irq::IrqLine;
 //!
@@ -22,7 +22,7 @@
 //! let mut ports = Bus::new("port");
 //! ports.add(
 //!     "serial",
-//!     Range::new(serial::PORT.into(), serial::LEN.into())?,
+//!     serial::RANGE,
 //!     shared(Serial::new(IrqLine::detached(), output)),
 //! )?;
 //! let _ = ports.write(serial::PORT.into(), b"!");

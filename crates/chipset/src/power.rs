@@ -3,12 +3,14 @@
 //!
 //! The numbers here stand in the ACPI tables that the guest reads; a change here is a change there.
 
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Device, Effect, Range};
 
 /// The first port.
 pub const PORT: u16 = 0x600;
 /// How many ports.
 pub const LEN: u16 = 3;
+/// Its place on the port bus.
+pub const RANGE: Range = Range::ports(PORT, LEN);
 /// The port of the sleep control register (FADT `SLEEP_CONTROL_REG`), 8 bits.
 pub const SLEEP_CONTROL: u16 = PORT;
 /// The port of the sleep status register (FADT `SLEEP_STATUS_REG`), 8 bits. `WAK_STS` is never set: nothing sleeps.

@@ -8,7 +8,7 @@ mod calendar;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Device, Effect, Range};
 use goldcrest_snapshot::{RestoreError, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ use calendar::DateTime;
 pub const PORT: u16 = 0x70;
 /// How many ports.
 pub const LEN: u16 = 2;
+/// Its place on the port bus.
+pub const RANGE: Range = Range::ports(PORT, LEN);
 /// The register with the century (FADT `CENTURY`), by convention.
 pub const CENTURY: u8 = 0x32;
 /// How many bytes of registers and RAM there are.

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Device, Effect, Range};
 use goldcrest_irq::IrqLine;
 use goldcrest_snapshot::{RestoreError, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ use crate::Output;
 pub const PORT: u16 = 0x3f8;
 /// How many ports a serial port takes.
 pub const LEN: u16 = 8;
+/// Its place on the port bus.
+pub const RANGE: Range = Range::ports(PORT, LEN);
 /// COM1's ISA interrupt.
 pub const IRQ: u32 = 4;
 /// How many input bytes fit.

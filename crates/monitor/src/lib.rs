@@ -8,7 +8,7 @@
 //! use goldcrest_monitor::{Image, MachineConfig, Outcome, run};
 //! use goldcrest_vcpu::kvm::Kvm;
 //!
-//! let image = Image::open("vmlinuz".as_ref())?;
+//! let image = Image::open("vmlinuz")?;
 //! let config = MachineConfig {
 //!     cmdline: "console=ttyS0".into(),
 //!     cpus: 2,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use goldcrest_abi::boot_info::{BootInfo, mark};
 use goldcrest_boot::{BootConfig, Hardware, Loaded, Protocol};
-use goldcrest_bus::{Bus, BusError, Range, SharedDevice, shared};
+use goldcrest_bus::{Bus, Range, shared};
 use goldcrest_chipset::{
     DebugExit, Doorbell, I8042, Power, Rtc, Serial, SystemClock, debug_exit, doorbell, i8042,
     power, rtc, serial,
@@ -15,6 +15,7 @@ use goldcrest_chipset::{
 use goldcrest_irq::{FanOut, Ioapic, IrqLine, Pic, ioapic, pic};
 use goldcrest_memory::GuestRam;
 use goldcrest_vcpu::cpuid::Cpuid;
+use goldcrest_vcpu::kvm::MSR_KVM_SYSTEM_TIME_NEW;
 use goldcrest_vcpu::{Hypervisor, Vcpu, VcpuError, Vm};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -27,8 +28,6 @@ use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring};
 /// described: KVM takes one that is not for having 36 address bits.
 const LARGE_MEMORY: u64 = 4 << 30;
 
-/// `MSR_KVM_SYSTEM_TIME_NEW`: the kvmclock page's address, and bit 0 to enable it.
-const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
 /// `IA32_TIME_STAMP_COUNTER`.
 const MSR_TSC: u32 = 0x10;
 
@@ -251,26 +250,17 @@ fn board(
     let isa = FanOut::new([ioapic.lines(), pic.lines()]);
     let serial = shared(Serial::new(isa.line(serial::IRQ), config.output.clone()));
     let mut ports = Bus::new("port");
-    let mut add = |name, (first, len): (u16, u16), device: SharedDevice| -> Result<(), BusError> {
-        ports.add(name, Range::new(first.into(), len.into())?, device)
-    };
-    add("serial", (serial::PORT, serial::LEN), serial.clone())?;
-    add(
-        "debug-exit",
-        (debug_exit::PORT, debug_exit::LEN),
-        shared(DebugExit),
-    )?;
-    add("rtc", (rtc::PORT, rtc::LEN), shared(Rtc::new(SystemClock)))?;
-    add("i8042", (i8042::PORT, i8042::LEN), shared(I8042::default()))?;
-    add("power", (power::PORT, power::LEN), shared(Power::default()))?;
+    let output = config.output.clone();
+    let doorbell = Doorbell::new(ram.memory().clone(), output);
+    ports.add("serial", serial::RANGE, serial.clone())?;
+    ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;
+    ports.add("rtc", rtc::RANGE, shared(Rtc::new(SystemClock)))?;
+    ports.add("i8042", i8042::RANGE, shared(I8042::default()))?;
+    ports.add("power", power::RANGE, shared(Power::default()))?;
     for (first, device) in pic.ports() {
-        add("pic", (first, pic::LEN), shared(device))?;
+        ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
-    add(
-        "doorbell",
-        (doorbell::PORT, doorbell::LEN),
-        shared(Doorbell::new(ram.memory().clone(), config.output.clone())),
-    )?;
+    ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
     let mut memory = Bus::new("memory");
     memory.add(
         "ioapic",

@@ -56,7 +56,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     let config = MachineConfig {
         output: Output::new(stdout()),
         devices: vec![adder],
-        ..MachineConfig::new(Image::open(path.as_ref())?)
+        ..MachineConfig::new(Image::open(path)?)
     };
     let outcome = goldcrest_monitor::run(&Kvm::open()?, &config)?;
     let total = shown.load(Ordering::Relaxed);

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::{env, iter};
 
 use goldcrest_boot::{BootConfig, Image, load};
-use goldcrest_bus::{Bus, BusError, Effect, Range, SharedDevice, shared};
+use goldcrest_bus::{Bus, BusError, Effect, Range, shared};
 use goldcrest_chipset::{Doorbell, Output, Power, Serial, doorbell, power, serial};
 use goldcrest_irq::{Ioapic, ioapic};
 use goldcrest_memory::{GuestRam, MemoryConfig};
@@ -52,8 +52,8 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
 
     // The guest: `load` recognizes the image's format and maps it into RAM. What comes back is plain data: the state
     // from which a CPU starts, here on the guest's own first instruction, or at Linux's 64-bit entry.
-    let image = Image::open(image.as_ref())?;
-    let initrd = initrd.map(|path| Image::open(path.as_ref())).transpose()?;
+    let image = Image::open(image)?;
+    let initrd = initrd.map(Image::open).transpose()?;
     let config = BootConfig {
         cmdline: cmdline.to_str().ok_or("the command line is not UTF-8")?,
         initrd: initrd.as_ref(),
@@ -97,15 +97,10 @@ impl Board {
         let output = Output::new(stdout());
         let serial = Serial::new(ioapic.line(serial::IRQ), output.clone());
         let doorbell = Doorbell::new(ram.memory().clone(), output);
-        let devices: [(_, _, _, SharedDevice); 3] = [
-            ("serial", serial::PORT, serial::LEN, shared(serial)),
-            ("doorbell", doorbell::PORT, doorbell::LEN, shared(doorbell)),
-            ("power", power::PORT, power::LEN, shared(Power::default())),
-        ];
         let mut ports = Bus::new("port");
-        for (name, first, len, device) in devices {
-            ports.add(name, Range::new(first.into(), len.into())?, device)?;
-        }
+        ports.add("serial", serial::RANGE, shared(serial))?;
+        ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+        ports.add("power", power::RANGE, shared(Power::default()))?;
         let mut memory = Bus::new("memory");
         let range = Range::new(ioapic::ADDRESS, ioapic::LEN)?;
         memory.add("ioapic", range, shared(ioapic.clone()))?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use goldcrest_monitor::memory::{GuestRam, MemoryConfig};
 use goldcrest_vcpu::cpuid::Cpuid;
-use goldcrest_vcpu::kvm::{Kvm, KvmVcpu};
+use goldcrest_vcpu::kvm::{Kvm, KvmVcpu, MSR_KVM_SYSTEM_TIME_NEW};
 use goldcrest_vcpu::{Exit, ExitHandler, Flow, Hypervisor, Vcpu, VcpuError, Vm};
 use goldcrest_x86::Registers;
 
@@ -25,8 +25,6 @@ const EMULATED: Duration = Duration::from_nanos(50);
 const EXITS: u32 = 200;
 /// `IA32_ARCH_CAPABILITIES`, which Linux reads early.
 const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
-/// `MSR_KVM_SYSTEM_TIME_NEW`.
-const KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
 
 /// Runs a guest and says what it showed.
 pub(super) fn run(kvm: &Kvm) -> Vec<Finding> {
@@ -79,7 +77,7 @@ fn measure(kvm: &Kvm) -> Result<Vec<Finding>, VcpuError> {
             "guests assume the worst of the processor",
         ),
     });
-    findings.push(match vcpu.set_msrs(&[(KVM_SYSTEM_TIME_NEW, 0)]) {
+    findings.push(match vcpu.set_msrs(&[(MSR_KVM_SYSTEM_TIME_NEW, 0)]) {
         Ok(()) => Finding::good("kvmclock is offered"),
         Err(_) => Finding::limited(
             "kvmclock is not offered",

@@ -34,6 +34,10 @@ const API_VERSION: i32 = 12;
 /// CPU numbers are 8-bit APIC identifiers, of which one means all CPUs.
 const MAX_CPUS: u32 = 254;
 
+/// The register that enables kvmclock: the guest-physical address of a `pvclock_vcpu_time_info`, and bit 0
+/// (`Documentation/virt/kvm/x86/msr.rst`). What a boot loader promises a guest, the monitor sets here.
+pub const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
+
 /// An open `/dev/kvm`. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Kvm(Arc<Shared>);
