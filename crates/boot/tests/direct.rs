@@ -11,7 +11,7 @@ mod images;
 use std::io::Write;
 
 use goldcrest_abi::boot_info::{BootInfo, MAGIC, region};
-use goldcrest_abi::note::{DirectEntry, FLAG_PVCLOCK};
+use goldcrest_abi::note::{DirectEntry, FLAG_CPUID, FLAG_PVCLOCK};
 use goldcrest_boot::{AreaKind, BootConfig, Image, Loaded, Protocol, load};
 use goldcrest_memory::GuestRam;
 use images::*;
@@ -347,6 +347,18 @@ fn the_kvmclock_page_is_given_when_asked_for_and_available() {
     assert_eq!(with.info(std::mem::offset_of!(BootInfo, pvclock)), address);
     assert!(with.walk(address).unwrap().user);
     assert_eq!(address % 64, 0);
+}
+
+#[test]
+fn the_processor_is_described_when_asked_for() {
+    let quiet = direct_note(0x10_0000);
+    let curious = DirectEntry {
+        flags: FLAG_CPUID,
+        ..quiet
+    };
+    let config = BootConfig::default();
+    assert!(!Guest::new(64 * MIB, &quiet, &config).loaded.cpuid);
+    assert!(Guest::new(64 * MIB, &curious, &config).loaded.cpuid);
 }
 
 #[test]

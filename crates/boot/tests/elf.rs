@@ -231,8 +231,8 @@ fn direct_entry_notes_are_checked_field_by_field() {
             "wants ring 1: 0 and 3 are offered",
         ),
         (
-            DirectEntry { flags: 6, ..good },
-            "direct-entry flags 0x6: this host knows 0x1",
+            DirectEntry { flags: 7, ..good },
+            "direct-entry flags 0x7: this host knows 0x3",
         ),
         (
             DirectEntry {

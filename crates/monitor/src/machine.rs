@@ -333,7 +333,7 @@ fn guest_marks(timeline: &crate::Timeline, vcpu: &impl Vcpu, loaded: &Loaded, bo
     };
     let mut marks = [0; 8 * mark::COUNT];
     let at = boot_info + std::mem::offset_of!(BootInfo, marks) as u64;
-    let (Ok(()), Ok(now)) = (board.view.read(at, &mut marks), vcpu.msr(MSR_TSC)) else {
+    let (Ok(()), Some((ticks, now))) = (board.view.read(at, &mut marks), guest_time(vcpu)) else {
         return;
     };
     let stages = [
@@ -346,7 +346,27 @@ fn guest_marks(timeline: &crate::Timeline, vcpu: &impl Vcpu, loaded: &Loaded, bo
         .iter()
         .filter_map(|(stage, index)| Some((*stage, u64::from_le_bytes(*chunks.get(*index)?))))
         .collect();
-    timeline.mark_ticks(now, vcpu.tsc_khz(), &readings);
+    timeline.mark_ticks((ticks, now), vcpu.tsc_khz(), &readings);
+}
+
+/// How long reading the guest's counter may take, so that it belongs to a moment.
+const MOMENT: Duration = Duration::from_micros(10);
+
+/// The guest's time-stamp counter, and the host's time when it was read: the best of a few tries.
+fn guest_time(vcpu: &impl Vcpu) -> Option<(u64, Instant)> {
+    let mut best: Option<(Duration, u64, Instant)> = None;
+    for _ in 0..5 {
+        let before = Instant::now();
+        let ticks = vcpu.msr(MSR_TSC).ok()?;
+        let took = before.elapsed();
+        if best.is_none_or(|(least, ..)| took < least) {
+            best = Some((took, ticks, before + took / 2));
+        }
+        if took < MOMENT {
+            break;
+        }
+    }
+    best.map(|(_, ticks, time)| (ticks, time))
 }
 
 fn events_error(what: &'static str) -> impl FnOnce(io::Error) -> MonitorError {

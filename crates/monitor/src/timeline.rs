@@ -83,20 +83,24 @@ impl Timeline {
         marks
     }
 
-    /// Places readings of a time-stamp counter that reads `now_ticks` now.
+    /// Places readings of a time-stamp counter that read `ticks` at `now`.
     ///
     /// The readings are the guest's to choose: those that lie in the future or before the start are left out.
-    pub(crate) fn mark_ticks(&self, now_ticks: u64, khz: u64, readings: &[(Stage, u64)]) {
-        let now = Instant::now();
-        for &(stage, ticks) in readings {
-            let ago = now_ticks
-                .checked_sub(ticks)
+    pub(crate) fn mark_ticks(
+        &self,
+        (ticks, now): (u64, Instant),
+        khz: u64,
+        readings: &[(Stage, u64)],
+    ) {
+        for &(stage, reading) in readings {
+            let ago = ticks
+                .checked_sub(reading)
                 .and_then(|ago| u128::from(ago).checked_mul(1_000_000))
                 .and_then(|ago| ago.checked_div(khz.into()))
                 .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
                 .map(Duration::from_nanos);
             let time = ago.and_then(|ago| now.checked_sub(ago));
-            if ticks != 0
+            if reading != 0
                 && let Some(time) = time
                 && time >= self.start
             {
@@ -139,10 +143,10 @@ mod tests {
             (10_000_000, 1000, 1),
             (100, 1000, 0),
         ] {
-            timeline.mark_ticks(now, khz, &[(stage, reading)]);
+            timeline.mark_ticks((now, Instant::now()), khz, &[(stage, reading)]);
             assert_eq!(timeline.marks(), [], "{now} {khz} {reading}");
         }
-        timeline.mark_ticks(1_000_000, 1_000_000, &[(stage, 999_000)]);
+        timeline.mark_ticks((1_000_000, Instant::now()), 1_000_000, &[(stage, 999_000)]);
         assert_eq!(timeline.marks().len(), 1);
     }
 }
