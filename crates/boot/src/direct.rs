@@ -46,7 +46,9 @@ pub(crate) fn load(
     loader
         .areas
         .claim(AreaKind::Guard, 0..PAGE_SIZE, image.name(), &"page 0")?;
+    // What does not fit is said of the segments first: the trap stack lies in one.
     loader.claim_segments(elf)?;
+    check_trap_stack(note, ram).map_err(|problem| image.bad(problem))?;
     loader.place_segments(elf)?;
     let initrd = loader.place_initrd(config.initrd, u64::MAX)?;
     let stack_top = claim_stack(&mut loader, note)?;
@@ -118,7 +120,7 @@ fn check_fields(note: &DirectEntry, ram: &GuestRam) -> Result<(), BadImage> {
             ram: ram.size(),
         });
     }
-    check_trap_stack(note, ram)
+    Ok(())
 }
 
 fn check_trap_stack(note: &DirectEntry, ram: &GuestRam) -> Result<(), BadImage> {

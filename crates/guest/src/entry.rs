@@ -186,18 +186,8 @@ pub(crate) unsafe fn run(info: *mut BootInfo, entered: u64, main: Main) -> ! {
 /// [`Options`]. The macro also defines what belongs in a final program only: the panic handler, the
 /// global allocator, `memcpy` and its kin, and the ways in.
 ///
-/// ```ignore
-/// #![no_std]
-/// #![no_main]
-///
-/// use goldcrest_guest::Options;
-///
-/// goldcrest_guest::main!(main, Options::new().clock());
-///
-/// fn main() {
-///     goldcrest_guest::println!("hello");
-/// }
-/// ```
+/// `goldcrest_guest::main!(main, Options::new().clock());` is a unikernel that keeps exact time; the
+/// [crate's documentation](crate) has a whole one.
 #[macro_export]
 macro_rules! main {
     ($main:path) => {

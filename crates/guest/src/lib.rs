@@ -38,16 +38,7 @@
 //!
 //! `src/main.rs`:
 //!
-//! ```ignore
-//! #![no_std]
-//! #![no_main]
-//!
-//! goldcrest_guest::main!(main);
-//!
-//! fn main() {
-//!     goldcrest_guest::println!("hello, {}", goldcrest_guest::command_line());
-//! }
-//! ```
+#![doc = concat!("```text\n", include_str!("../example.rs"), "```")]
 //!
 //! `cargo build --release` makes an image of some 20 KiB in `target/release`. With `extern crate alloc;` it may
 //! allocate. `examples/unikernels` in Goldcrest's repository has more of them.

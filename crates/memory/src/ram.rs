@@ -192,9 +192,15 @@ fn subslice<'a>(
 }
 
 fn map_region(config: &MemoryConfig, region: Region) -> Result<GuestRegionMmap, MemoryError> {
-    let error = |source| host_error("map", region.len, source);
+    let what = match config.huge_pages {
+        HugePages::TwoMiB => "find reserved huge pages (/proc/sys/vm/nr_hugepages) for",
+        _ => "map",
+    };
+    let error = |source| host_error(what, region.len, source);
     let size = usize::try_from(region.len).map_err(|_| error(io::ErrorKind::OutOfMemory.into()))?;
     let huge = config.huge_pages == HugePages::TwoMiB;
+    // Small pages come when they are touched; huge ones must be there, or the guest would die of the first that is not.
+    let reserve = if huge { 0 } else { libc::MAP_NORESERVE };
     let mut builder =
         MmapRegionBuilder::new(size).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
     builder = match config.backing {
@@ -203,7 +209,7 @@ fn map_region(config: &MemoryConfig, region: Region) -> Result<GuestRegionMmap, 
             builder.with_mmap_flags(
                 libc::MAP_PRIVATE
                     | libc::MAP_ANONYMOUS
-                    | libc::MAP_NORESERVE
+                    | reserve
                     | if huge { huge_flags } else { 0 },
             )
         }
@@ -212,7 +218,7 @@ fn map_region(config: &MemoryConfig, region: Region) -> Result<GuestRegionMmap, 
             let file =
                 mapping::memfd(region.len, if huge { huge_flags } else { 0 }).map_err(error)?;
             builder
-                .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+                .with_mmap_flags(libc::MAP_SHARED | reserve)
                 .with_file_offset(FileOffset::new(file, 0))
         }
     };
