@@ -71,6 +71,7 @@ fn signals_end_a_running_guest_with_their_status() {
             running.signal(signal);
             let ended = running.finish().soon().expect(status_of(signal));
             assert_eq!(ended.stderr, "", "{signal}");
+            assert!(!ended.was_killed(), "{signal}");
         }
     }
 }

@@ -31,15 +31,23 @@ const A_WHILE: Duration = Duration::from_millis(20);
 const COUNTER: u64 = 0x11_0000;
 
 /// Counts in memory for ever.
-fn counting() -> Image {
-    let code = [
-        0x48, 0xff, 0x04, 0x25, 0, 0, 0x11, 0, // inc qword [COUNTER]
-        0xeb, 0xf6, // jmp .-8
-    ];
-    let text = segment(R | X, 0x10_0000, &code, 0x1000);
+const COUNT: [u8; 10] = [
+    0x48, 0xff, 0x04, 0x25, 0, 0, 0x11, 0, // inc qword [COUNTER]
+    0xeb, 0xf6, // jmp .-8
+];
+
+/// Ends the machine with status 4.
+const END: [u8; 10] = [
+    0x66, 0xba, 0x04, 0x0e, // mov dx, doorbell::EXIT
+    0xb8, 4, 0, 0, 0,    // mov eax, 4
+    0xef, // out dx, eax
+];
+
+fn image(code: &[u8]) -> Image {
+    let text = segment(R | X, 0x10_0000, code, 0x1000);
     let data = segment(R | W, COUNTER, &[], 0x1000);
     let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
-    Image::from_bytes("counting", elf.build()).unwrap()
+    Image::from_bytes("guest", elf.build()).unwrap()
 }
 
 /// A machine that runs on a thread, and whose memory is looked at from here.
@@ -50,8 +58,12 @@ struct Running {
 }
 
 impl Running {
-    /// None where guests cannot run; says so.
+    /// A machine that counts. None where guests cannot run; says so.
     fn start(cpus: u32, timeout: Option<Duration>) -> Option<Self> {
+        Self::start_image(image(&COUNT), cpus, timeout)
+    }
+
+    fn start_image(image: Image, cpus: u32, timeout: Option<Duration>) -> Option<Self> {
         let kvm = match Kvm::open() {
             Ok(kvm) => kvm,
             Err(reason) => {
@@ -76,7 +88,7 @@ impl Running {
             cpus,
             timeout,
             devices: vec![device],
-            ..MachineConfig::new(counting())
+            ..MachineConfig::new(image)
         };
         Some(Self {
             control: config.control.clone(),
@@ -108,16 +120,21 @@ impl Running {
         assert_eq!(self.count(), before, "the guest runs while it is paused");
     }
 
-    /// The reason for which it stopped, within a short time.
-    fn stopped(self) -> StopReason {
+    /// How it ended, within a short time.
+    fn outcome(self) -> Outcome {
         let begun = Instant::now();
         while !self.thread.is_finished() {
-            assert!(begun.elapsed() < SOON, "the machine does not stop");
+            assert!(begun.elapsed() < SOON, "the machine does not end");
             sleep(Duration::from_millis(1));
         }
-        match self.thread.join().unwrap() {
-            Ok(Outcome::Stopped(reason)) => reason,
-            other => panic!("{other:?}"),
+        self.thread.join().unwrap().unwrap()
+    }
+
+    /// The reason for which it was stopped.
+    fn stopped(self) -> StopReason {
+        match self.outcome() {
+            Outcome::Stopped(reason) => reason,
+            other => panic!("{other}"),
         }
     }
 }
@@ -138,6 +155,28 @@ fn a_paused_machine_stands_still_and_goes_on_when_resumed() {
         running.control.stop(StopReason::Escape);
         assert_eq!(running.stopped(), StopReason::Escape);
     }
+}
+
+#[test]
+fn no_instruction_runs_once_pause_has_returned() {
+    let Some(running) = Running::start(1, None) else {
+        return;
+    };
+    running.wait_for_progress();
+    for _ in 0..500 {
+        running.control.pause();
+        let before = running.count();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(50) {
+            assert_eq!(running.count(), before);
+        }
+        running.control.resume();
+        while running.count() == before {
+            thread::yield_now();
+        }
+    }
+    running.control.stop(StopReason::Escape);
+    running.stopped();
 }
 
 #[test]
@@ -204,5 +243,16 @@ fn time_runs_out_for_a_machine_that_does_nothing_else() {
         };
         assert_eq!(running.stopped(), StopReason::Timeout);
         assert!(begun.elapsed() >= time);
+    }
+}
+
+#[test]
+fn a_guest_that_ends_ends_the_cpus_that_wait_too() {
+    for cpus in [1, 2, 8] {
+        let Some(running) = Running::start_image(image(&END), cpus, None) else {
+            return;
+        };
+        let outcome = running.outcome();
+        assert!(matches!(outcome, Outcome::Exit(4)), "{outcome}");
     }
 }

@@ -11,7 +11,8 @@ mod images;
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use goldcrest_abi::doorbell;
 use goldcrest_boot::{BootError, Image};
@@ -210,7 +211,20 @@ fn after_a_reset_the_guest_starts_anew_if_so_configured() {
         timeout: Some(Duration::from_millis(200)),
         ..config()
     };
-    let outcome = run(&Scripted::new([out(SERIAL, b'>'), out(RESET, 1)]), &config).unwrap();
+    let begun = Instant::now();
+    let running = thread::spawn(move || {
+        let script = [out(SERIAL, b'>'), out(RESET, 1)];
+        run(&Scripted::new(script), &config).unwrap()
+    });
+    while !running.is_finished() {
+        let waited = begun.elapsed();
+        assert!(
+            waited < Duration::from_secs(5),
+            "each life has its own time"
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+    let outcome = running.join().unwrap();
     assert!(
         matches!(outcome, Outcome::Stopped(StopReason::Timeout)),
         "{outcome}"
@@ -325,7 +339,7 @@ fn every_protocol_gives_a_machine_that_says_how_it_was_loaded() {
 #[test]
 fn the_timeline_has_the_stages_that_the_host_sees() {
     let config = MachineConfig {
-        timeline: Some(Timeline::new(std::time::Instant::now())),
+        timeline: Some(Timeline::new(Instant::now())),
         ..config()
     };
     play(&config, [exit(0)]);

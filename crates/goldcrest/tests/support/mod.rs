@@ -188,6 +188,11 @@ impl Ended {
         self.status.code().or(by_signal).unwrap()
     }
 
+    /// Whether a signal killed it, rather than made it end in an orderly way.
+    pub fn was_killed(&self) -> bool {
+        self.status.signal().is_some()
+    }
+
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "{self:?}");
