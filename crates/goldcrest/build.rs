@@ -36,7 +36,16 @@ fn build_demo() {
     // What is meant for the tool (flags, wrappers, coverage) is not meant for a program without an operating system.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let for_this_build = name.starts_with("CARGO_") && name != "CARGO_HOME";
+        // Where crates come from, and whether the network may be used, holds for all that is built.
+        let kept = [
+            "CARGO_HOME",
+            "CARGO_NET_",
+            "CARGO_HTTP_",
+            "CARGO_REGISTR",
+            "CARGO_SOURCE_",
+        ];
+        let for_this_build =
+            name.starts_with("CARGO_") && !kept.iter().any(|kept| name.starts_with(kept));
         if for_this_build || name.starts_with("RUSTC") || name.contains("RUSTFLAGS") {
             cargo.env_remove(name);
         }

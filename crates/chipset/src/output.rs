@@ -18,13 +18,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 /// monitor dies in the next instruction. Bytes of one [`write`](Self::write) are not mixed with those of another.
 ///
 /// A sink should block. One that does not (a terminal that another process has made non-blocking) is tried again
-/// after pauses that grow to 64 ms; after ten seconds without room for even one byte the write fails.
+/// after pauses that grow to 64 ms; after ten seconds without room for even one byte the write fails. A write that was
+/// interrupted goes on, unless there is reason to [give up](Self::give_up_when).
 #[derive(Clone)]
 pub struct Output(Arc<Mutex<Shared>>);
 
 struct Shared {
     sink: Box<dyn Write + Send>,
     first_byte: Option<Box<dyn FnOnce() + Send>>,
+    gives_up: Box<dyn Fn() -> bool + Send>,
 }
 
 impl Output {
@@ -33,6 +35,7 @@ impl Output {
         Self(Arc::new(Mutex::new(Shared {
             sink: Box::new(sink),
             first_byte: None,
+            gives_up: Box::new(|| false),
         })))
     }
 
@@ -53,17 +56,24 @@ impl Output {
         self.lock().first_byte = Some(Box::new(hook));
     }
 
+    /// Has a write that is interrupted, or waits for room, fail once `stopped` says so: without it, a sink that nobody
+    /// reads would hold a machine that is to end.
+    pub fn give_up_when(&self, stopped: impl Fn() -> bool + Send + 'static) {
+        self.lock().gives_up = Box::new(stopped);
+    }
+
     /// Writes all of `bytes` and flushes.
     ///
     /// # Errors
     ///
-    /// What the sink says; a part of `bytes` may have been written then.
+    /// What the sink says, also that it was interrupted; a part of `bytes` may have been written then.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
         let mut shared = self.lock();
-        write_all(&mut *shared.sink, bytes)?;
+        let Shared { sink, gives_up, .. } = &mut *shared;
+        write_all(&mut **sink, bytes, gives_up)?;
         if let Some(hook) = shared.first_byte.take() {
             hook();
         }
@@ -92,25 +102,36 @@ impl fmt::Debug for Output {
     }
 }
 
-fn write_all(sink: &mut dyn Write, mut bytes: &[u8]) -> io::Result<()> {
+fn write_all(
+    sink: &mut dyn Write,
+    mut bytes: &[u8],
+    gives_up: &dyn Fn() -> bool,
+) -> io::Result<()> {
     while !bytes.is_empty() {
-        let written = patiently(|| sink.write(bytes))?;
+        let written = patiently(|| sink.write(bytes), gives_up)?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         bytes = bytes.get(written..).unwrap_or_default();
     }
-    patiently(|| sink.flush())
+    patiently(|| sink.flush(), gives_up)
 }
 
-/// Does `action` again while it is interrupted or would block, sleeping in between.
-fn patiently<T>(mut action: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Does `action` again while it is interrupted or would block, sleeping in between, unless that is in vain.
+fn patiently<T>(
+    mut action: impl FnMut() -> io::Result<T>,
+    gives_up: &dyn Fn() -> bool,
+) -> io::Result<T> {
     let mut pause = FIRST_PAUSE;
     let mut waited = Duration::ZERO;
     loop {
         match action() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && waited < PATIENCE => {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && !gives_up() => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && waited < PATIENCE
+                    && !gives_up() =>
+            {
                 thread::sleep(pause);
                 waited = waited.saturating_add(pause);
                 pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
@@ -195,6 +216,18 @@ mod tests {
         let full: &mut [u8] = Box::leak(Box::new([0_u8; 2]));
         let error = Output::new(full).write(b"abc").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+
+    #[test]
+    fn an_interrupted_write_gives_up_when_told() {
+        use io::ErrorKind::{Interrupted, WouldBlock};
+        for kind in [Interrupted, WouldBlock] {
+            let (output, taken) = reluctant(&[kind; 100]);
+            let asked = AtomicUsize::new(0);
+            output.give_up_when(move || asked.fetch_add(1, Ordering::Relaxed) == 3);
+            assert_eq!(output.write(b"x").unwrap_err().kind(), kind);
+            assert_eq!(taken.take(), b"");
+        }
     }
 
     #[test]

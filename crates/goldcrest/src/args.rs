@@ -55,8 +55,11 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (for `man -l -`)
-    Man,
+    /// Print the manual page, or that of a command (for `man -l -`)
+    Man {
+        /// A command, for example run
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]

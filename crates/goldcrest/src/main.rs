@@ -36,13 +36,13 @@ fn tool() -> u8 {
         Some(Command::Inspect { image }) => inspect::inspect(image),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
-        Some(Command::Man) => man(),
+        Some(Command::Man { command }) => man(command.as_deref()),
     };
     terminal::restore();
     match result {
         Ok(status) => status,
         Err(failure) => {
-            eprintln!("goldcrest: {failure}");
+            say(&format!("goldcrest: {failure}\n"));
             failure.status()
         }
     }
@@ -54,15 +54,28 @@ fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
     print(&script)
 }
 
-fn man() -> Result<u8, Failure> {
+fn man(command: Option<&str>) -> Result<u8, Failure> {
+    let mut tool = Args::command();
+    tool.build();
+    let known = command.map_or(Some(&tool), |name| tool.find_subcommand(name));
+    let Some(known) = known else {
+        let unknown = std::io::Error::other("`goldcrest --help` lists the commands");
+        return Err(Failure::usage("no such command", unknown));
+    };
     let mut page = Vec::new();
-    clap_mangen::Man::new(Args::command())
+    clap_mangen::Man::new(known.clone())
         .render(&mut page)
         .map_err(|source| Failure::failed("cannot render the manual page", source))?;
     print(&page)
 }
 
-/// Writes to stdout; a closed pipe is an error, not a panic.
+/// Says something to the person, on stderr. Where nobody listens, nothing is lost by going on.
+fn say(message: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(message.as_bytes());
+}
+
+/// Writes to stdout.
 fn print(bytes: &[u8]) -> Result<u8, Failure> {
     use std::io::Write;
     std::io::stdout()

@@ -1,8 +1,9 @@
 //! `goldcrest run`: from options to a machine, and from its end to an exit status.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +14,12 @@ use goldcrest_monitor::{
     Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
+use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::args::{self, RunOptions};
 use crate::failure::Failure;
 use crate::terminal::Stdin;
-use crate::{signals, terminal, timeline};
+use crate::{say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
 static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -34,7 +36,7 @@ pub(crate) fn demo(main_reached: Instant) -> Result<u8, Failure> {
     let timeline = timeline::begin(main_reached);
     config.timeline = Some(timeline.clone());
     let status = boot(&config)?;
-    eprintln!("{}", timeline::summary(&timeline.marks()));
+    say(&format!("{}\n", timeline::summary(&timeline.marks())));
     Ok(status)
 }
 
@@ -57,7 +59,11 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
-    let (output, input) = serial(&options.serial)?;
+    let images: Vec<_> = [Some(&image), initrd.as_ref()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let (output, input) = serial(&options.serial, &images)?;
     let mut words = vec![options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
@@ -95,26 +101,73 @@ fn memory_config(options: &RunOptions) -> MemoryConfig {
 }
 
 /// The two ends of the serial port.
-fn serial(target: &Path) -> Result<(Output, Option<Input>), Failure> {
+fn serial(target: &Path, images: &[&Image]) -> Result<(Output, Option<Input>), Failure> {
     match target.to_str() {
         Some("stdio") => Ok((standard_output()?, standard_input()?)),
         Some("none") => Ok((Output::discard(), None)),
         _ => {
-            let file = File::create(target).map_err(|source| {
+            let file = create_log(target, images).map_err(|source| {
                 Failure::usage(
                     format_args!("cannot create the serial log {}", target.display()),
                     source,
                 )
             })?;
-            Ok((Output::new(file), None))
+            Ok((Output::new(Sink(file)), None))
         }
+    }
+}
+
+/// Creates or empties a file, which must not be one of those that the guest is started from.
+fn create_log(path: &Path, images: &[&Image]) -> io::Result<File> {
+    let log = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let metadata = log.metadata()?;
+    for file in images.iter().filter_map(|image| image.file()) {
+        if same(&file.metadata()?, &metadata) {
+            return Err(io::Error::other(
+                "it is the guest's image; choose another file",
+            ));
+        }
+    }
+    // Devices and pipes have no length to set.
+    if metadata.is_file() {
+        log.set_len(0)?;
+    }
+    Ok(log)
+}
+
+/// A file, pipe or terminal for output, in which no write blocks for long: a machine that is to end must not wait for
+/// a reader.
+struct Sink(File);
+
+/// How long to wait for room at a time, in milliseconds.
+const ROOM_WAIT: u8 = 100;
+/// A pipe that has room has room for so much (`PIPE_BUF`, pipe(7)).
+const PIPE_BUF: usize = 4096;
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut ready, ROOM_WAIT)? == 0 {
+            // Tried again, unless the machine is to end.
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.0.write(bytes.get(..PIPE_BUF).unwrap_or(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// Standard output without a buffer.
 fn standard_output() -> Result<Output, Failure> {
     let file = duplicate(io::stdout().as_fd(), "standard output")?;
-    Ok(Output::new(file))
+    Ok(Output::new(Sink(file)))
 }
 
 fn standard_input() -> Result<Option<Input>, Failure> {
@@ -127,7 +180,8 @@ fn standard_input() -> Result<Option<Input>, Failure> {
         source: Arc::new(duplicate(io::stdin().as_fd(), "standard input")?),
         escape: terminal,
         on_listen: Arc::new(move || {
-            if terminal {
+            // Without the guard, a signal may leave the terminal raw: then it stays as it is.
+            if terminal && signals::guard_terminal().is_ok() {
                 terminal::make_raw();
             }
         }),
@@ -159,18 +213,18 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
         Outcome::Exit(status) => u8::try_from(status).unwrap_or(u8::MAX),
         Outcome::Stopped(StopReason::Signal(number)) => SIGNALLED.saturating_add(number),
         Outcome::Stopped(StopReason::Timeout) => {
-            eprintln!("goldcrest: time is up: the guest was stopped");
+            say("goldcrest: time is up: the guest was stopped\n");
             TIMED_OUT
         }
         Outcome::Reset => {
-            eprintln!(
+            say(
                 "goldcrest: the guest reset its machine, as a panicking kernel does \
-                 (--on-reset reboot starts it anew)"
+                 (--on-reset reboot starts it anew)\n",
             );
             1
         }
         outcome => {
-            eprintln!("goldcrest: {outcome}");
+            say(&format!("goldcrest: {outcome}\n"));
             1
         }
     })

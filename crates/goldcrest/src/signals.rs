@@ -1,25 +1,44 @@
-//! Signals that end the guest in an orderly way.
+//! Signals: those that end the guest in an orderly way, and those that must not leave the terminal raw.
 
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, OnceLock};
 
 use goldcrest_monitor::{Control, StopReason};
-use libc::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, siginfo_t};
+use goldcrest_vcpu::signal_is_ignored;
+use libc::{
+    SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGPIPE, SIGQUIT, SIGSEGV, SIGTERM,
+    SIGTSTP, SIGUSR1, SIGUSR2, SIGXCPU, siginfo_t,
+};
+use nix::sys::signal::{Signal, raise};
 use vmm_sys_util::signal::{SignalHandler, register_signal_handler};
 
 use crate::failure::Failure;
+use crate::terminal;
 
 static CONTROL: OnceLock<Arc<Control>> = OnceLock::new();
 
-/// Has SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the machine of `control`; a closed pipe is an error of the write, not
-/// the end of the process.
+/// Has SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the machine of `control`, those that are not ignored (`nohup`); and a
+/// closed pipe be an error of the write, not the end of the process.
 pub(crate) fn stop_on_signals(control: &Arc<Control>) -> Result<(), Failure> {
     let control = CONTROL.set(control.clone());
     debug_assert!(control.is_ok(), "one machine a process");
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
-        handle(signal, stop)?;
+        if !signal_is_ignored(signal) {
+            handle(signal, stop)?;
+        }
     }
     handle(SIGPIPE, ignore)
+}
+
+/// Has every signal that would end or stop the process put the terminal back first.
+pub(crate) fn guard_terminal() -> Result<(), Failure> {
+    for signal in [SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU] {
+        handle(signal, stop)?;
+    }
+    for signal in [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV] {
+        handle(signal, die)?;
+    }
+    handle(SIGTSTP, suspend)
 }
 
 fn handle(signal: c_int, handler: SignalHandler) -> Result<(), Failure> {
@@ -27,10 +46,25 @@ fn handle(signal: c_int, handler: SignalHandler) -> Result<(), Failure> {
         .map_err(|source| Failure::failed("cannot handle signals", source))
 }
 
-extern "C" fn ignore(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
-
 extern "C" fn stop(number: c_int, _: *mut siginfo_t, _: *mut c_void) {
     if let Some(control) = CONTROL.get() {
         control.stop(StopReason::Signal(u8::try_from(number).unwrap_or(0)));
     }
+}
+
+extern "C" fn ignore(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
+
+extern "C" fn die(number: c_int, _: *mut siginfo_t, _: *mut c_void) {
+    terminal::restore();
+    // `abort` raises SIGABRT, and ends the process itself when this returns.
+    if number != SIGABRT {
+        std::process::abort();
+    }
+}
+
+/// The terminal is the shell's while the process is stopped.
+extern "C" fn suspend(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
+    terminal::restore();
+    let _ = raise(Signal::SIGSTOP);
+    terminal::make_raw();
 }

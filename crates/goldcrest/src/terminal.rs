@@ -1,13 +1,17 @@
 //! The terminal: raw while a guest listens to it, and as it was when the tool ends, however it ends.
 
 use std::io::{IsTerminal, stdin};
-use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
+use vmm_sys_util::signal::block_signal;
 
-/// How the terminal was before it was made raw.
-static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
+/// How the terminal was before it was first made raw.
+static SAVED: OnceLock<libc::termios> = OnceLock::new();
+/// Whether it is raw now.
+static RAW: AtomicBool = AtomicBool::new(false);
 
 /// What standard input is to the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,30 +34,31 @@ pub(crate) fn stdin_kind() -> Stdin {
     }
 }
 
-/// Makes the terminal raw: every key reaches the guest as it is.
+/// Makes the terminal raw: every key reaches the guest as it is. Takes no lock: a signal handler calls it too.
 pub(crate) fn make_raw() {
-    let Ok(mut saved) = SAVED.lock() else { return };
-    if saved.is_some() {
+    let Ok(before) = tcgetattr(stdin()) else {
         return;
-    }
-    if let Ok(before) = tcgetattr(stdin()) {
-        let mut raw = before.clone();
-        cfmakeraw(&mut raw);
-        // The guest's output is not raw: a newline still returns the cursor.
-        raw.output_flags = before.output_flags;
-        if tcsetattr(stdin(), SetArg::TCSANOW, &raw).is_ok() {
-            *saved = Some(before);
-        }
-    }
+    };
+    let before = Termios::from(*SAVED.get_or_init(|| before.into()));
+    let mut raw = before.clone();
+    cfmakeraw(&mut raw);
+    // The guest's output is not raw: a newline still returns the cursor.
+    raw.output_flags = before.output_flags;
+    RAW.store(
+        tcsetattr(stdin(), SetArg::TCSANOW, &raw).is_ok(),
+        Ordering::SeqCst,
+    );
 }
 
-/// Puts the terminal back as it was.
+/// Puts the terminal back as it was. Takes no lock: signal handlers call it too.
 pub(crate) fn restore() {
-    if let Ok(mut saved) = SAVED.try_lock()
-        && let Some(before) = saved.take()
+    if RAW.swap(false, Ordering::SeqCst)
+        && let Some(before) = SAVED.get()
     {
+        // Or the process would be stopped where it has been moved to the background.
+        let _ = block_signal(libc::SIGTTOU);
         // Nothing can be done about a terminal that is gone.
-        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &before);
+        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &Termios::from(*before));
     }
 }
 

@@ -9,6 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::args::TimelineFormat;
 use crate::failure::Failure;
+use crate::say;
 
 /// Stages with the time since the process started.
 type Marks = [(Stage, Duration)];
@@ -66,7 +67,7 @@ pub(crate) fn write(
         (file, _) => file,
     };
     let Some(file) = file else {
-        eprint!("{text}");
+        say(&text);
         return Ok(());
     };
     std::fs::write(file, text).map_err(|source| {

@@ -1,11 +1,11 @@
 //! Interrupt lines.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The far end of interrupt lines: an interrupt controller's inputs, or a test.
 ///
-/// Implementations are called from any thread, on changes only.
+/// Implementations are called from any thread, on changes only, in their order for each source. They must not set the
+/// line that they are told of.
 pub trait LineSink: Send + Sync {
     /// One source on input `pin` went up (`true`) or down (`false`). Sources are wired-or: the input is up while at
     /// least one source is.
@@ -21,7 +21,8 @@ pub struct IrqLine(Arc<Source>);
 struct Source {
     /// None when nothing is connected.
     sink: Option<(Arc<dyn LineSink>, u32)>,
-    level: AtomicBool,
+    /// Locked while the sink is told, so that it hears of changes in their order.
+    level: Mutex<bool>,
 }
 
 impl IrqLine {
@@ -29,7 +30,7 @@ impl IrqLine {
     pub fn new(sink: Arc<dyn LineSink>, pin: u32) -> Self {
         Self(Arc::new(Source {
             sink: Some((sink, pin)),
-            level: AtomicBool::new(false),
+            level: Mutex::new(false),
         }))
     }
 
@@ -37,7 +38,7 @@ impl IrqLine {
     pub fn detached() -> Self {
         Self(Arc::new(Source {
             sink: None,
-            level: AtomicBool::new(false),
+            level: Mutex::new(false),
         }))
     }
 
@@ -54,17 +55,22 @@ impl IrqLine {
 
     /// The level that this source drives.
     pub fn level(&self) -> bool {
-        self.0.level.load(Ordering::Acquire)
+        *self.0.lock()
     }
 }
 
 impl Source {
     fn set(&self, up: bool) {
-        if self.level.swap(up, Ordering::AcqRel) != up
+        let mut level = self.lock();
+        if std::mem::replace(&mut *level, up) != up
             && let Some((sink, pin)) = &self.sink
         {
             sink.set_source(*pin, up);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.level.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,6 +91,27 @@ mod tests {
     impl LineSink for Log {
         fn set_source(&self, pin: u32, up: bool) {
             self.0.lock().unwrap().push((pin, up));
+        }
+    }
+
+    #[test]
+    fn threads_that_pulse_one_source_leave_it_down_at_its_sink() {
+        #[derive(Default)]
+        struct Level(Mutex<bool>);
+        impl LineSink for Level {
+            fn set_source(&self, _: u32, up: bool) {
+                *self.0.lock().unwrap() = up;
+            }
+        }
+        for _ in 0..200 {
+            let sink = Arc::new(Level::default());
+            let line = IrqLine::new(sink.clone(), 0);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| (0..200).for_each(|_| line.pulse()));
+                }
+            });
+            assert!(!*sink.0.lock().unwrap());
         }
     }
 

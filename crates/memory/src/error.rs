@@ -12,7 +12,7 @@ pub enum MemoryError {
     #[error("{0:?} is not a size; write for example 128M, 2G or 512MiB")]
     Parse(String),
     /// A size that is not possible.
-    #[error("memory of {} is not possible: {limit}", ByteSize(*size))]
+    #[error("memory of {size} bytes ({}) is not possible: {limit}", ByteSize(*size))]
     Size {
         /// The size in bytes.
         size: u64,

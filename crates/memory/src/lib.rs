@@ -24,8 +24,8 @@
 //! # What can go wrong
 //!
 //! Addresses are checked against the regions; nothing a guest or an image says reaches outside them. A mapped image
-//! file that is *truncated* by someone else while the guest runs ends the process with `SIGBUS`, as any mapped file
-//! does: replace image files by renaming, do not truncate them.
+//! file that is *truncated* by someone else while the guest runs ends the guest with an error when it touches the
+//! missing part, or the process with `SIGBUS` when a device does: replace image files by renaming, do not truncate them.
 
 pub mod layout;
 

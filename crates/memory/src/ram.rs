@@ -54,8 +54,10 @@ impl GuestRam {
         let ram = Self {
             memory,
             size: config.size,
+            // Pages of a file come when they are touched: prefaulted memory has none.
             mappable: config.backing == Backing::Anonymous
-                && config.huge_pages != HugePages::TwoMiB,
+                && config.huge_pages != HugePages::TwoMiB
+                && !config.prefault,
         };
         if config.huge_pages == HugePages::Transparent {
             ram.advise("use huge pages for", libc::MADV_HUGEPAGE)?;

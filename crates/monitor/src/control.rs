@@ -55,7 +55,12 @@ impl Control {
         let _ = self
             .stop
             .compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
-        self.kick_all();
+        match self.kickers.try_lock() {
+            Ok(kickers) => kick(&kickers),
+            Err(TryLockError::Poisoned(error)) => kick(&error.into_inner()),
+            // Whoever has the lock looks at `stop` after giving it back.
+            Err(TryLockError::WouldBlock) => {}
+        }
     }
 
     /// Why the machine is to stop, if it is.
@@ -68,7 +73,8 @@ impl Control {
         }
     }
 
-    /// Pauses the machine: when this returns, no CPU runs guest code.
+    /// Pauses the machine: when this returns, no CPU runs guest code. It waits for accesses that are being served, so
+    /// also for an output that nobody reads; it must not be called by a device.
     pub fn pause(&self) {
         let mut pause = self.lock_pause();
         pause.wanted = true;
@@ -91,7 +97,7 @@ impl Control {
     /// The CPUs of a machine that is about to run.
     pub(crate) fn attach(&self, kickers: Vec<Arc<dyn Kick>>) {
         *self.kickers.lock().unwrap_or_else(PoisonError::into_inner) = kickers;
-        // A stop meanwhile may have found the lock taken.
+        // A stop may have come before there was anybody to kick, or have found the lock taken.
         if self.stopped().is_some() {
             self.kick_all();
         }
@@ -99,13 +105,14 @@ impl Control {
 
     /// Makes every CPU look at what is wanted of it.
     pub(crate) fn kick_all(&self) {
-        let kickers = match self.kickers.try_lock() {
-            Ok(kickers) => kickers,
-            Err(TryLockError::Poisoned(error)) => error.into_inner(),
-            // Somebody attaches, and looks at `stop` afterwards; or kicks already.
-            Err(TryLockError::WouldBlock) => return,
-        };
-        kickers.iter().for_each(|kicker| kicker.kick());
+        loop {
+            let seen = self.stop.load(Ordering::SeqCst);
+            kick(&self.kickers.lock().unwrap_or_else(PoisonError::into_inner));
+            // A stop meanwhile found the lock taken, and relies on this.
+            if self.stop.load(Ordering::SeqCst) == seen {
+                return;
+            }
+        }
     }
 
     /// A CPU's thread begins to run it.
@@ -142,6 +149,10 @@ impl Control {
     fn lock_pause(&self) -> MutexGuard<'_, Pause> {
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn kick(kickers: &[Arc<dyn Kick>]) {
+    kickers.iter().for_each(|kicker| kicker.kick());
 }
 
 impl std::fmt::Debug for Control {

@@ -11,6 +11,10 @@ use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu};
 
 use crate::{Control, MonitorError, Outcome};
 
+/// `KVM_SYSTEM_EVENT_SHUTDOWN` and `KVM_SYSTEM_EVENT_RESET`.
+const SYSTEM_EVENT_SHUTDOWN: u32 = 1;
+const SYSTEM_EVENT_RESET: u32 = 2;
+
 /// What the CPUs of a machine share.
 pub(crate) struct Board {
     pub(crate) ports: Bus,
@@ -92,7 +96,11 @@ impl Board {
                 break;
             }
             let result = match vcpu.run(&mut io) {
+                // A write that was given up is a part of stopping.
+                _ if self.control.stopped().is_some() => continue,
                 Ok(Exit::Kicked) => continue,
+                Ok(Exit::SystemEvent(SYSTEM_EVENT_SHUTDOWN)) => Ok(Outcome::PowerOff),
+                Ok(Exit::SystemEvent(SYSTEM_EVENT_RESET)) => Ok(Outcome::Reset),
                 Ok(Exit::Requested) => match std::mem::replace(&mut io.effect, Effect::None) {
                     Effect::None => continue,
                     Effect::PowerOff => Ok(Outcome::PowerOff),
@@ -125,14 +133,19 @@ struct CpuIo<'a> {
 }
 
 impl CpuIo<'_> {
+    /// Breaks the flow at the first effect.
     fn flow(&mut self, effect: Effect) -> Flow {
-        match effect {
-            Effect::None => Flow::Continue(()),
-            effect => {
-                self.effect = effect;
-                Flow::Break(())
-            }
+        self.effect = effect;
+        if self.ends() {
+            Flow::Break(())
+        } else {
+            Flow::Continue(())
         }
+    }
+
+    /// Whether something has happened that the rest of a string instruction must not follow.
+    fn ends(&self) -> bool {
+        !matches!(self.effect, Effect::None)
     }
 }
 
@@ -142,6 +155,9 @@ impl ExitHandler for CpuIo<'_> {
     }
 
     fn port_write(&mut self, port: u16, data: &[u8]) -> Flow {
+        if self.ends() {
+            return Flow::Break(());
+        }
         let effect = self.board.ports.write(port.into(), data);
         self.flow(effect)
     }

@@ -41,6 +41,9 @@ pub enum MonitorError {
         /// How many are possible.
         max: u32,
     },
+    /// No CPU said how the machine ended.
+    #[error("the machine ended without a CPU saying why")]
+    NoCpu,
     /// The guest's output could not be written.
     #[error("cannot write the guest's output")]
     Output(#[source] io::Error),

@@ -10,6 +10,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::{Control, Input, StopReason};
 
+/// Most bytes typed ahead of the guest.
+const MAX_PENDING: usize = 4096;
 /// Ctrl-a.
 const ESCAPE: u8 = 0x01;
 
@@ -19,7 +21,7 @@ pub(crate) struct SerialInput {
     serial: Arc<Mutex<Serial>>,
     /// The guest can take more.
     ready: EventFd,
-    /// Read, but not taken by the serial port yet; at most its FIFO's size.
+    /// Read, but not taken by the serial port yet: at most its FIFO's size, or [`MAX_PENDING`] from a terminal.
     pending: Vec<u8>,
     escape: Option<Escape>,
     control: Arc<Control>,
@@ -59,15 +61,26 @@ impl SerialInput {
         self.ready.try_clone()
     }
 
-    /// Hands over what is pending; reads more if all of it was taken and the source is known to be `ready`.
+    /// Hands over what is pending, and reads more if the source is known to be `ready` and there is room.
     fn feed(&mut self, mut ready: bool) {
         loop {
-            if !self.hand_over() || self.source.ended || !ready && self.source.pollable {
+            let has_more = ready || !self.source.pollable;
+            if has_more && !self.source.ended && self.has_room() {
+                ready = false;
+                self.read();
+            } else {
+                self.hand_over();
                 return;
             }
-            ready = false;
-            self.read();
+            if !self.hand_over() {
+                return;
+            }
         }
+    }
+
+    /// Whether more may be read. A terminal always is, or a guest that takes no input could not be ended from it.
+    fn has_room(&self) -> bool {
+        self.pending.is_empty() || self.escape.is_some()
     }
 
     /// Gives the serial port what is pending. Returns whether it took all.
@@ -105,13 +118,15 @@ impl SerialInput {
                 if escape.filter(bytes, &mut self.pending) {
                     self.control.stop(StopReason::Escape);
                 }
+                // What nobody takes is lost, as on a wire.
+                self.pending.truncate(MAX_PENDING);
             }
         }
     }
 
     /// Watches the source exactly while more can be taken.
     fn watch(&mut self, ops: &mut EventOps) {
-        let wanted = self.source.pollable && !self.source.ended && self.pending.is_empty();
+        let wanted = self.source.pollable && !self.source.ended && self.has_room();
         if wanted == self.source.watched {
             return;
         }

@@ -137,7 +137,6 @@ impl<'a, V: Vm> Machine<'a, V> {
         if let Some(first) = kickers.first() {
             board.wake.connect(first.clone());
         }
-        config.control.attach(kickers);
         if let Some(timeout) = timeout {
             let deadline = Deadline::new(timeout, config.control.clone())
                 .map_err(events_error("set the time-out"))?;
@@ -145,6 +144,8 @@ impl<'a, V: Vm> Machine<'a, V> {
                 .start(board.clone(), || Ok(Box::new(deadline)))
                 .map_err(events_error("start the event loop"))?;
         }
+        // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
+        config.control.attach(kickers);
         run_cpus(&mut vcpus, &board);
         drop(events);
         if let (Some(timeline), Some(vcpu)) = (&config.timeline, vcpus.first()) {
@@ -152,7 +153,7 @@ impl<'a, V: Vm> Machine<'a, V> {
             timeline.mark(Stage::MachineEnded);
         }
         config.control.attach(Vec::new());
-        board.end.take().unwrap_or(Ok(Outcome::PowerOff))
+        board.end.take().unwrap_or(Err(MonitorError::NoCpu))
     }
 }
 
@@ -251,6 +252,8 @@ fn board(
     let serial = shared(Serial::new(isa.line(serial::IRQ), config.output.clone()));
     let mut ports = Bus::new("port");
     let output = config.output.clone();
+    let control = config.control.clone();
+    output.give_up_when(move || control.stopped().is_some());
     let doorbell = Doorbell::new(ram.memory().clone(), output);
     ports.add("serial", serial::RANGE, serial.clone())?;
     ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;

@@ -80,8 +80,9 @@ impl Cpuid {
     /// The leaves of CPU `id` of `count`: its number, and a topology of one socket with `count` cores of one thread.
     pub fn for_cpu(&self, id: u32, count: u32) -> Self {
         let mut cpuid = self.clone();
+        let count = count.clamp(1, 255);
         // Bits of the APIC identifier that number cores.
-        let core_bits = count.max(1).next_power_of_two().trailing_zeros();
+        let core_bits = count.next_power_of_two().trailing_zeros();
         let last_core = count.saturating_sub(1);
         for entry in &mut cpuid.entries {
             match entry.leaf {

@@ -38,6 +38,9 @@ pub enum VcpuError {
     /// A model-specific register was refused.
     #[error("this KVM does not let the guest have MSR {0:#x}")]
     Msr(u32),
+    /// The CPU is in the middle of an access that comes in several parts: let it run on and try again.
+    #[error("the CPU is in the middle of an access: run it on before saving")]
+    Unfinished,
     /// A saved state that cannot be.
     #[error("saved state: {what} has {found} bytes, {expected} are needed")]
     State {

@@ -51,11 +51,13 @@ pub mod scripted;
 mod error;
 mod exit;
 mod report;
+mod signal;
 mod state;
 mod traits;
 
 pub use error::VcpuError;
 pub use exit::{Exit, ExitHandler, Flow};
 pub use report::Report;
+pub use signal::signal_is_ignored;
 pub use state::VcpuState;
 pub use traits::{Hypervisor, Kick, Vcpu, Vm};

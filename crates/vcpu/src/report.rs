@@ -26,6 +26,8 @@ impl Report {
         let registers = vcpu.registers().ok();
         let system = vcpu.system_registers().ok();
         let code = match (&registers, &system) {
+            // In 64-bit mode the processor ignores the base (SDM vol. 1 §3.4.2.1).
+            (Some(r), Some(s)) if s.cs.long => code_at(r.rip, vcpu, memory),
             (Some(r), Some(s)) => code_at(s.cs.base.wrapping_add(r.rip), vcpu, memory),
             _ => Vec::new(),
         };

@@ -123,7 +123,8 @@ pub trait Vcpu: Send {
     ///
     /// # Errors
     ///
-    /// [`VcpuError`] if the hypervisor does not tell.
+    /// [`VcpuError::Unfinished`] in the middle of an access of several parts, else [`VcpuError`] if the hypervisor does
+    /// not tell.
     fn save(&mut self) -> Result<VcpuState, VcpuError>;
 
     /// Puts a state back. The state is checked by the hypervisor.

@@ -23,8 +23,6 @@ const PROGRAM: [u8; 9] = {
 const EMULATED: Duration = Duration::from_nanos(50);
 /// Exits that are timed.
 const EXITS: u32 = 200;
-/// `IA32_ARCH_CAPABILITIES`, which Linux reads early.
-const IA32_ARCH_CAPABILITIES: u32 = 0x10a;
 
 /// Runs a guest and says what it showed.
 pub(super) fn run(kvm: &Kvm) -> Vec<Finding> {
@@ -66,16 +64,6 @@ fn measure(kvm: &Kvm) -> Result<Vec<Finding>, VcpuError> {
         )
     } else {
         Finding::good("guest code runs on the processor itself")
-    });
-    let set_to_itself = vcpu
-        .msr(IA32_ARCH_CAPABILITIES)
-        .and_then(|value| vcpu.set_msrs(&[(IA32_ARCH_CAPABILITIES, value)]));
-    findings.push(match set_to_itself {
-        Ok(()) => Finding::good("MSR 0x10a (processor vulnerabilities) is offered"),
-        Err(_) => Finding::limited(
-            "MSR 0x10a (processor vulnerabilities) is refused",
-            "guests assume the worst of the processor",
-        ),
     });
     findings.push(match vcpu.set_msrs(&[(MSR_KVM_SYSTEM_TIME_NEW, 0)]) {
         Ok(()) => Finding::good("kvmclock is offered"),

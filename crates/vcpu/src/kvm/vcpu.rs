@@ -143,8 +143,10 @@ impl KvmVcpu {
         let result = self.fd.run().map(|_| ());
         self.kicker.completed();
         match result {
-            Err(e) if e.errno() != libc::EINTR => Err(VcpuError::call("KVM_RUN")(e)),
-            _ => Ok(()),
+            Err(e) if e.errno() == libc::EINTR => Ok(()),
+            Err(e) => Err(VcpuError::call("KVM_RUN")(e)),
+            // A wide or page-crossing access comes in parts, and this is the next, which nobody serves here.
+            Ok(()) => Err(VcpuError::Unfinished),
         }
     }
 
