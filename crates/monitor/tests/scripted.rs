@@ -10,7 +10,8 @@
 mod images;
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -285,6 +286,55 @@ fn a_machine_that_is_stopped_while_it_runs_does_not_go_on() {
         "{outcome}"
     );
     assert!(reads.is_empty());
+}
+
+/// Takes its time for an access.
+struct Slow {
+    entered: mpsc::Sender<()>,
+    done: Arc<AtomicBool>,
+}
+
+impl Device for Slow {
+    fn read(&mut self, _: u64, _: &mut [u8]) {}
+    fn write(&mut self, _: u64, _: &[u8]) -> Effect {
+        self.entered.send(()).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        self.done.store(true, Ordering::SeqCst);
+        Effect::None
+    }
+}
+
+#[test]
+fn pausing_waits_for_the_access_that_a_cpu_is_in_and_no_other_follows() {
+    let ((entered, waiting), done) = (mpsc::channel(), Arc::new(AtomicBool::new(false)));
+    let (place, device_done) = (
+        Place::Ports {
+            first: 0x1000,
+            len: 1,
+        },
+        done.clone(),
+    );
+    let slow = CustomDevice::new("slow", place, move |_| {
+        shared(Slow {
+            entered: entered.clone(),
+            done: device_done.clone(),
+        })
+    });
+    let mut config = config();
+    config.devices.push(slow);
+    let control = config.control.clone();
+    let hypervisor = Scripted::new([out(0x1000, 0), Step::PortRead(SERIAL, 1), exit(8)]);
+    let also = hypervisor.clone();
+    let running = thread::spawn(move || run(&also, &config).unwrap());
+
+    waiting.recv().unwrap();
+    control.pause();
+    assert!(done.load(Ordering::SeqCst), "pause did not wait");
+    thread::sleep(Duration::from_millis(10));
+    assert!(hypervisor.log().reads.is_empty());
+    control.resume();
+    assert!(matches!(running.join().unwrap(), Outcome::Exit(8)));
+    assert_eq!(hypervisor.log().reads.len(), 1);
 }
 
 #[test]
