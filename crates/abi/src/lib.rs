@@ -13,10 +13,10 @@
 //! |---|---|
 //! | `rip` | [`DirectEntry::entry`](note::DirectEntry::entry) |
 //! | `rdi` | guest-physical (= virtual) address of the [`boot_info::BootInfo`] |
-//! | `rsp` | 8 below the top of a fresh, zeroed stack of at least `stack_size` bytes with an unmapped guard page below |
+//! | `rsp` | 8 below the top of a fresh, zeroed stack of at least `stack_size` bytes, with a guard page below |
 //! | `rflags` | bit 1, and IOPL 3 in ring 3; interrupts disabled |
 //! | `cs`, `ss` | the flat segments of [`selector`] for the ring that the note asks for |
-//! | `cr0`, `cr4`, `efer` | paging, write protection, SSE (`OSFXSR`), no-execute and `syscall` enabled |
+//! | `cr0`, `cr4`, `efer` | paging, write protection, SSE (`OSFXSR`) and no-execute enabled; `syscall` only if [`syscall_entry`](note::DirectEntry::syscall_entry) is not zero |
 //! | others | zero |
 //!
 //! Ring 3 may use ports twice over: by IOPL, and by an I/O permission bitmap in the task state segment that allows at
@@ -25,8 +25,9 @@
 //! Breakpoints (vector 3) may be raised by ring 3; the gates of exceptions and interrupts are for ring 0.
 //!
 //! All RAM is mapped at its guest-physical address: readable and writable, not executable, but for the image's own
-//! segments, which have the permissions of their program headers, and page 0, which is not mapped. A segment must not
-//! be both writable and executable. The local APIC's page is mapped uncached.
+//! segments, which have the permissions of their program headers; page 0 and the guard page below the stack, which no
+//! ring can access, as they are not mapped; and the host's own tables (GDT, TSS, IDT, page tables), which ring 3 cannot
+//! access. A segment must not be both writable and executable. The local APIC's page is mapped uncached.
 //!
 //! ```
 //! use goldcrest_abi::{doorbell, note::DirectEntry};
@@ -38,6 +39,7 @@
 pub mod boot_info;
 pub mod doorbell;
 pub mod note;
+pub mod power;
 
 /// The ports that a guest started by direct entry in ring 3 may use at least: all below this one.
 pub const PORT_LIMIT: u16 = 0x2000;

@@ -12,19 +12,12 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, aml};
+use goldcrest_abi::power;
 use goldcrest_memory::layout;
 
 const OEM: [u8; 6] = *b"GLDCST";
 const OEM_TABLE: [u8; 8] = *b"GLDCREST";
 const OEM_REVISION: u32 = 1;
-
-/// The ports of the machine's power control.
-const SLEEP_CONTROL: u64 = 0x600;
-const SLEEP_STATUS: u64 = 0x601;
-pub(crate) const RESET: u16 = 0x602;
-pub(crate) const RESET_VALUE: u8 = 1;
-/// The sleep type of S5, "soft off".
-const S5_TYPE: u8 = 5;
 
 /// Bits of `IAPC_BOOT_ARCH` (ACPI §5.2.9.3).
 mod boot_arch {
@@ -103,7 +96,10 @@ fn to_bytes(table: &dyn Aml) -> Vec<u8> {
 
 /// FADT (§5.2.9): where to sleep and reset, what is not there.
 fn fadt(dsdt: u64, hardware: &Hardware<'_>) -> Vec<u8> {
-    let port = |port| GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, port);
+    let port = |port: u16| {
+        let access = AccessSize::ByteAccess;
+        GAS::new(AddressSpace::SystemIo, 8, 0, access, port.into())
+    };
     let i8042 = if hardware.i8042 { boot_arch::I8042 } else { 0 };
     let no_rtc = if hardware.rtc { 0 } else { boot_arch::NO_RTC };
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
@@ -115,10 +111,10 @@ fn fadt(dsdt: u64, hardware: &Hardware<'_>) -> Vec<u8> {
         .flag(Flags::SlpButton)
         .flag(Flags::Headless);
     fadt.iapc_boot_arch = (boot_arch::NO_VGA | i8042 | no_rtc).into();
-    fadt.reset_reg = port(RESET.into());
-    fadt.reset_value = RESET_VALUE;
-    fadt.sleep_control_reg = port(SLEEP_CONTROL);
-    fadt.sleep_status_reg = port(SLEEP_STATUS);
+    fadt.reset_reg = port(power::RESET);
+    fadt.reset_value = power::RESET_VALUE;
+    fadt.sleep_control_reg = port(power::SLEEP_CONTROL);
+    fadt.sleep_status_reg = port(power::SLEEP_STATUS);
     fadt.hypervisor_vendor_identity = u64::from_le_bytes(*b"GOLDCRST").into();
     to_bytes(&fadt.finalize())
 }
@@ -158,7 +154,7 @@ fn madt(cpus: u32) -> Sdt {
 fn dsdt(hardware: &Hardware<'_>) -> Sdt {
     let mut body = to_bytes(&Name::new(
         Path::new("_S5_"),
-        &Package::new(vec![&S5_TYPE, &aml::ZERO]),
+        &Package::new(vec![&power::S5_TYPE, &aml::ZERO]),
     ));
     let mut devices = Vec::new();
     if hardware.serial {
@@ -220,8 +216,9 @@ fn low(value: u64) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pc;
 
-    const BASE: u64 = 0xe_0000;
+    const BASE: u64 = pc::ACPI.start;
 
     fn at(tables: &[u8], address: u64) -> &[u8] {
         let start = usize::try_from(address - BASE).unwrap();
@@ -280,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_processors_and_devices_fit_below_1_mib() {
+    fn the_most_processors_and_devices_fit_below_the_reset_vector() {
         let device = mmio().remove(0);
         let hardware = Hardware {
             rtc: true,
@@ -288,7 +285,7 @@ mod tests {
             ..Hardware::default()
         };
         let len = tables(BASE, crate::MAX_CPUS, &hardware).len();
-        assert!(len <= 0x2_0000, "{len}");
+        assert!(BASE + len as u64 <= pc::RESET_VECTOR, "{len}");
     }
 
     /// Disassembles and compiles the tables where Intel's compiler is installed; it warns of what it finds wrong.

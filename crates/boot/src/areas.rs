@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use goldcrest_memory::{GuestRam, PAGE_SIZE};
+use goldcrest_memory::{GuestRam, PAGE_SIZE, layout};
 
 use crate::BootError;
 
@@ -11,7 +11,7 @@ use crate::BootError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AreaKind {
-    /// Nothing, and nothing may be put there: page 0 and the guard page under the stack.
+    /// Nothing, and nothing may be put there: page 0, and the guard page under the stack of direct entry.
     Guard,
     /// A part of the image.
     Image,
@@ -32,7 +32,7 @@ pub enum AreaKind {
 impl fmt::Display for AreaKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Guard => "a page that stays unmapped",
+            Self::Guard => "page 0 or a guard page",
             Self::Image => "the image",
             Self::Stack => "the stack",
             Self::Initrd => "the initial RAM disk",
@@ -189,8 +189,24 @@ impl Areas {
             what,
             len,
             limit,
+            advice: if self.can_grow_below(limit) {
+                "give the guest more memory"
+            } else {
+                "make it smaller or leave it more room, as more memory would lie above"
+            },
             ram: self.describe_ram(),
         }
+    }
+
+    /// Whether some of what a larger guest had more would lie below `limit`.
+    fn can_grow_below(&self, limit: u64) -> bool {
+        let end = self.ram.last().map_or(0, |ram| ram.end);
+        let next = if end == layout::HOLE_START {
+            layout::HOLE_END
+        } else {
+            end
+        };
+        next < limit
     }
 
     /// Free ranges of whole pages below `limit`, by ascending address.
@@ -271,7 +287,22 @@ mod tests {
         let error = areas.claim(kind, 0xf000..0x10_001, "k", &"segment 2");
         assert_eq!(
             error.unwrap_err().to_string(),
-            "k: segment 2 takes 0xf000-0x10000, where the guest has no RAM (0x0-0xffff and 0x20000-0x20fff)"
+            "k: segment 2 takes 0xf000-0x10000, where the guest has no RAM (0x0-0xffff and 0x20000-0x20fff): \
+             give the guest more memory or link the image lower"
         );
+    }
+
+    #[test]
+    fn more_memory_is_advised_only_where_it_helps() {
+        let advice = |ram_end, limit| {
+            let areas = areas([0..0x1000, 0x1000..ram_end]);
+            let error = areas.find_lowest("x", 8 << 30, limit).unwrap_err();
+            error.to_string().contains("give the guest more memory")
+        };
+        assert!(advice(64 << 20, 128 << 20));
+        assert!(!advice(64 << 20, 64 << 20));
+        assert!(!advice(64 << 20, 32 << 20));
+        assert!(!advice(layout::HOLE_START, layout::HOLE_END));
+        assert!(advice(layout::HOLE_START, u64::MAX));
     }
 }

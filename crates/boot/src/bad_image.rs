@@ -82,8 +82,8 @@ pub enum BadImage {
         size: usize,
         expected: &'static str,
     },
-    #[error("two direct-entry notes")]
-    TwoDirectNotes,
+    #[error("two {note} notes: expected one")]
+    TwoNotes { note: &'static str },
 
     #[error("made for version {found} of direct entry: this host has version {expected}")]
     DirectVersion { found: u32, expected: u32 },

@@ -1,13 +1,14 @@
 //! The descriptor tables of direct entry: GDT, TSS and IDT (SDM vol. 3A §3.5, §8.7, §6.14.1).
 
 use goldcrest_abi::note::TRAP_STUB_SIZE;
-use goldcrest_abi::selector;
+use goldcrest_abi::{PORT_LIMIT, selector};
 use goldcrest_x86::Segment;
 
 /// Bytes of a task state segment before the I/O permission map.
 const TSS_FIELDS: u16 = 0x68;
-/// Bytes of the I/O permission map, a bit a port: those below 0x4000.
-const IO_MAP: u16 = 0x800;
+/// Bytes of the I/O permission map, a bit a port: those below [`PORT_LIMIT`].
+const IO_MAP: u16 = PORT_LIMIT / 8;
+const _: () = assert!(PORT_LIMIT.is_multiple_of(8));
 /// Bytes of the TSS: the map ends with a byte of ones (SDM vol. 1 §19.5.2).
 pub(crate) const TSS_SIZE: u16 = TSS_FIELDS + IO_MAP + 1;
 /// The last offset of the GDT.
@@ -36,7 +37,8 @@ pub(crate) fn tss_segment(base: u64) -> Segment {
     Segment::tss(selector::TSS, base, u32::from(TSS_SIZE) - 1)
 }
 
-/// A task state segment with the stack for ring 0, and with an I/O permission map that opens the ports below 0x4000.
+/// A task state segment with the stack for ring 0, and with an I/O permission map that opens the ports below
+/// [`PORT_LIMIT`].
 ///
 /// With IOPL 3 the map is not consulted. It is there for hypervisors that lose IOPL, on the way into ring 3 or by
 /// `sysret`: restricted ones do.
@@ -91,7 +93,7 @@ mod tests {
         assert_eq!(at(selector::KERNEL_DATA), 0x00cf_9300_0000_ffff);
         assert_eq!(at(selector::USER_DATA), 0x00cf_f300_0000_ffff);
         assert_eq!(at(selector::USER_CODE), 0x00af_fb00_0000_ffff);
-        assert_eq!(at(selector::TSS), 0x0000_8b00_1040_0868);
+        assert_eq!(at(selector::TSS), 0x0000_8b00_1040_0468);
     }
 
     #[test]
@@ -99,7 +101,7 @@ mod tests {
         let tss = tss(0x1122_3344_5566_7788);
         assert_eq!(tss[4..12], 0x1122_3344_5566_7788u64.to_le_bytes());
         assert_eq!(tss[102..104], [0x68, 0]);
-        let (map, end) = tss[104..].split_at(0x4000 / 8);
+        let (map, end) = tss[104..].split_at(usize::from(PORT_LIMIT) / 8);
         assert_eq!(end, [0xff]);
         let others = tss[..4].iter().chain(&tss[12..102]).chain(map);
         assert!(others.into_iter().all(|byte| *byte == 0));

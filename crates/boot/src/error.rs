@@ -1,7 +1,7 @@
 //! What can go wrong between an image and a guest ready to start.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use goldcrest_memory::MemoryError;
 
@@ -12,7 +12,7 @@ use crate::{BadImage, Protocol};
 #[non_exhaustive]
 pub enum BootError {
     /// The file cannot be opened.
-    #[error("cannot open {}", path.display())]
+    #[error("cannot open {}", one_line(path))]
     Open {
         /// The file.
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum BootError {
         source: io::Error,
     },
     /// A directory, a pipe, a device: nothing that can be mapped.
-    #[error("{}: not a regular file but a {found}", path.display())]
+    #[error("{}: not a regular file but a {found}", one_line(path))]
     NotAFile {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,10 @@ pub enum BootError {
         offered: String,
     },
     /// A part of the image lies where the guest has no RAM.
-    #[error("{image}: {what} takes {start:#x}-{last:#x}, where the guest has no RAM ({ram})")]
+    #[error(
+        "{image}: {what} takes {start:#x}-{last:#x}, where the guest has no RAM ({ram}): give the guest more memory or \
+         link the image lower"
+    )]
     OutsideRam {
         /// The image.
         image: String,
@@ -94,9 +97,7 @@ pub enum BootError {
         other: String,
     },
     /// No gap in the guest's RAM is large enough.
-    #[error(
-        "{what} of {len} bytes does not fit below {limit:#x}: give the guest more memory ({ram} now)"
-    )]
+    #[error("{what} of {len} bytes does not fit below {limit:#x}: {advice} ({ram} now)")]
     NoRoom {
         /// What was to be placed.
         what: &'static str,
@@ -104,6 +105,8 @@ pub enum BootError {
         len: u64,
         /// The guest-physical address below which it has to lie.
         limit: u64,
+        /// What to do about it, in words.
+        advice: &'static str,
         /// The guest's RAM, in words.
         ram: String,
     },
@@ -154,4 +157,17 @@ impl BootError {
     pub(crate) fn memory(what: &'static str) -> impl FnOnce(MemoryError) -> Self {
         move |source| Self::Memory { what, source }
     }
+}
+
+/// A path as one line of text: what a terminal would obey or break the line at is escaped.
+pub(crate) fn one_line(path: &Path) -> String {
+    let mut line = String::new();
+    for char in path.display().to_string().chars() {
+        if char.is_control() {
+            line.extend(char.escape_default());
+        } else {
+            line.push(char);
+        }
+    }
+    line
 }

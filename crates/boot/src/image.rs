@@ -8,6 +8,7 @@ use std::path::Path;
 
 use goldcrest_memory::GuestRam;
 
+use crate::error::one_line;
 use crate::load::Copied;
 use crate::{BadImage, BootError};
 
@@ -51,7 +52,7 @@ impl Image {
                 found: kind_of(metadata.file_type()),
             });
         }
-        Self::from_file(path.display().to_string(), file, metadata.len())
+        Self::from_file(one_line(path), file, metadata.len())
     }
 
     /// An image that is part of the program, as by `include_bytes!`.
@@ -98,7 +99,7 @@ impl Image {
         })
     }
 
-    /// What the image is called in messages: its path.
+    /// What the image is called in messages: its path, with control characters escaped.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -238,6 +239,26 @@ mod tests {
             message(Image::from_bytes("none", Vec::new())),
             "none: empty"
         );
+    }
+
+    #[test]
+    fn control_characters_in_a_path_are_escaped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join(name);
+        let escaped = |name| format!("{}/{name}", dir.path().display());
+
+        std::fs::write(path("naïve\nkernel\x1b[2J"), [0]).unwrap();
+        let image = Image::open(path("naïve\nkernel\x1b[2J")).unwrap();
+        assert_eq!(image.name(), escaped(r"naïve\nkernel\u{1b}[2J"));
+
+        let missing = message(Image::open(path("missing\r\u{9b}")));
+        let expected = format!("cannot open {}: ", escaped(r"missing\r\u{9b}"));
+        assert!(missing.starts_with(&expected), "{missing}");
+
+        std::fs::create_dir(path("dir\n")).unwrap();
+        let directory = message(Image::open(path("dir\n")));
+        let expected = escaped(r"dir\n: not a regular file but a directory");
+        assert_eq!(directory, expected);
     }
 
     #[test]

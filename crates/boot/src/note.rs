@@ -9,6 +9,10 @@ use crate::BadImage;
 /// The largest note segment that is read, in bytes.
 pub(crate) const MAX_SIZE: u64 = 64 * 1024;
 
+/// What the notes are called in messages.
+const DIRECT_ENTRY: &str = "direct entry";
+const PVH_ENTRY: &str = "PVH entry";
+
 /// The notes that this loader knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Notes {
@@ -32,14 +36,20 @@ impl Notes {
 
     fn take(&mut self, note: &Note<'_>) -> Result<(), BadImage> {
         if note.name == NAME && note.kind == TYPE_DIRECT_ENTRY {
-            if self.direct.is_some() {
-                return Err(BadImage::TwoDirectNotes);
-            }
-            self.direct = Some(direct_entry(note.desc)?);
+            set_once(&mut self.direct, direct_entry(note.desc)?, DIRECT_ENTRY)
         } else if note.name == XEN_NAME && note.kind == XEN_TYPE_PHYS32_ENTRY {
-            self.pvh = Some(pvh_entry(note.desc)?);
+            set_once(&mut self.pvh, pvh_entry(note.desc)?, PVH_ENTRY)
+        } else {
+            Ok(())
         }
-        Ok(())
+    }
+}
+
+/// Of two notes of a kind, nobody could say which one counts.
+fn set_once<T>(field: &mut Option<T>, value: T, note: &'static str) -> Result<(), BadImage> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(BadImage::TwoNotes { note }),
     }
 }
 
@@ -68,7 +78,7 @@ fn split(bytes: &[u8], align: usize) -> Option<(Note<'_>, &[u8])> {
 
 fn direct_entry(desc: &[u8]) -> Result<DirectEntry, BadImage> {
     let size = BadImage::NoteSize {
-        note: "direct entry",
+        note: DIRECT_ENTRY,
         size: desc.len(),
         expected: "56",
     };
@@ -103,7 +113,7 @@ fn pvh_entry(desc: &[u8]) -> Result<u64, BadImage> {
         _ => None,
     }
     .ok_or(BadImage::NoteSize {
-        note: "PVH entry",
+        note: PVH_ENTRY,
         size: desc.len(),
         expected: "4 or 8",
     })

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use goldcrest_abi::power;
+
 use crate::acpi::{self, Hardware};
 use crate::areas::AreaKind;
 use crate::load::Loader;
@@ -11,16 +13,16 @@ use crate::{BootConfig, BootError};
 /// Where ordinary memory ends and firmware's begins: the extended BIOS data area of a PC.
 pub(crate) const LOW_END: u64 = 0x9_fc00;
 /// ACPI tables are looked for here if nobody says where they are (ACPI §5.2.5.1).
-const ACPI: Range<u64> = 0xe_0000..0x10_0000;
+pub(crate) const ACPI: Range<u64> = 0xe_0000..0x10_0000;
 
 /// Where a processor begins after a reset (SDM vol. 3A §10.1.4), as real mode sees it.
 ///
 /// Linux on hardware-reduced ACPI without EFI restarts a PC by going there. The code does what a firmware would.
-const RESET_VECTOR: u64 = 0xf_fff0;
-/// `mov dx, RESET_REG; mov al, RESET_VALUE; out dx, al; cli; hlt`.
+pub(crate) const RESET_VECTOR: u64 = 0xf_fff0;
+/// `mov dx, RESET; mov al, RESET_VALUE; out dx, al; cli; hlt`.
 const RESET_CODE: [u8; 8] = {
-    let [low, high] = acpi::RESET.to_le_bytes();
-    [0xba, low, high, 0xb0, acpi::RESET_VALUE, 0xee, 0xfa, 0xf4]
+    let [low, high] = power::RESET.to_le_bytes();
+    [0xba, low, high, 0xb0, power::RESET_VALUE, 0xee, 0xfa, 0xf4]
 };
 
 /// `E820_TYPE_RAM`, `XEN_HVM_MEMMAP_TYPE_RAM`.
@@ -45,7 +47,7 @@ impl Loader<'_> {
                 limit: acpi::MAX_MMIO_DEVICES,
             });
         }
-        // The limits are such that all tables fit into the area.
+        // The limits are such that all tables fit below the reset vector.
         let tables = acpi::tables(ACPI.start, cpus, hardware);
         self.write("the ACPI tables", ACPI.start, &tables)?;
         self.write("the reset vector", RESET_VECTOR, &RESET_CODE)?;

@@ -144,7 +144,8 @@ fn segments_must_lie_in_ram_and_apart() {
     let huge = 1u64 << 62;
     refused(
         with_u64(program_header(3, P_MEMSZ), huge),
-        "segment 3 takes 0x103000-0x4000000000102fff, where the guest has no RAM (0x0-0x3ffffff)",
+        "segment 3 takes 0x103000-0x4000000000102fff, where the guest has no RAM (0x0-0x3ffffff): \
+         give the guest more memory or link the image lower",
     );
     refused(
         with_u64(program_header(2, P_PADDR), 0x10_1000),
@@ -154,7 +155,7 @@ fn segments_must_lie_in_ram_and_apart() {
     let image = ElfBuilder::new(8, zero_page).direct(&direct_note(8));
     refused(
         image.build(),
-        "segment 1 takes 0x0-0xf, which overlaps a page that stays unmapped",
+        "segment 1 takes 0x0-0xf, which overlaps page 0 or a guard page",
     );
 }
 
@@ -170,7 +171,7 @@ fn the_memory_between_low_and_high_ram_is_none() {
     assert_eq!(
         error.to_string(),
         "kernel: segment 2 takes 0xfee00000-0xfee0000f, where the guest has no RAM \
-         (0x0-0xbfffffff and 0x100000000-0x17fffffff)"
+         (0x0-0xbfffffff and 0x100000000-0x17fffffff): give the guest more memory or link the image lower"
     );
 }
 
@@ -354,7 +355,7 @@ fn notes_are_bounded() {
         .clone()
         .direct(&direct_note(0))
         .direct(&direct_note(0));
-    refused(twice.build(), "two direct-entry notes");
+    refused(twice.build(), "two direct entry notes: expected one");
     let mut cut = builder.clone().direct(&direct_note(0));
     cut.notes.truncate(30);
     refused(

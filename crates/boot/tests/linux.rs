@@ -11,6 +11,7 @@ mod images;
 
 use std::io::Write;
 
+use goldcrest_abi::power;
 use goldcrest_boot::{
     AreaKind, BootConfig, Hardware, Image, Loaded, MmioDevice, Protocol, load, load_with,
 };
@@ -131,7 +132,8 @@ fn a_relocatable_kernel_moves_down_if_memory_is_short() {
     let error = load(&image, &ram, &BootConfig::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "kernel: the kernel (init_size) takes 0x1000000-0x10fffff, where the guest has no RAM (0x0-0x7fffff)"
+        "kernel: the kernel (init_size) takes 0x1000000-0x10fffff, where the guest has no RAM (0x0-0x7fffff): \
+         give the guest more memory or link the image lower"
     );
 }
 
@@ -192,6 +194,30 @@ fn the_ram_disk_respects_the_kernels_limit() {
         "the initial RAM disk of 50331648 bytes does not fit below 0x80000000: give the guest more memory \
          (0x0-0x3ffffff now)"
     );
+
+    let error = load_bytes(header_u32(0x22c, 0x1ff_ffff), &config).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the initial RAM disk of 50331648 bytes does not fit below 0x2000000: make it smaller or leave it more room, \
+         as more memory would lie above (0x0-0x3ffffff now)"
+    );
+}
+
+#[test]
+fn the_code_at_the_reset_vector_writes_the_reset_register() {
+    let [low, high] = power::RESET.to_le_bytes();
+    let mov_dx = [0xba, low, high];
+    let mov_al = [0xb0, power::RESET_VALUE];
+    let (out_dx_al, cli, hlt) = ([0xee], [0xfa], [0xf4]);
+    let code = [&mov_dx[..], &mov_al, &out_dx_al, &cli, &hlt].concat();
+    for image in [
+        bzimage(),
+        vmlinux(),
+        pvh_kernel(&0x100_0000u32.to_le_bytes()),
+    ] {
+        let (ram, _) = load_into(image, 64 * MIB, &BootConfig::default());
+        assert_eq!(read(&ram, 0xf_fff0, code.len()), code);
+    }
 }
 
 #[test]
@@ -265,7 +291,8 @@ fn setup_headers_that_lie_about_sizes() {
     );
     refused(
         header_u32(0x260, u32::MAX),
-        "the kernel (init_size) takes 0x200000-0x1001ffffe, where the guest has no RAM (0x0-0x3ffffff)",
+        "the kernel (init_size) takes 0x200000-0x1001ffffe, where the guest has no RAM (0x0-0x3ffffff): \
+         give the guest more memory or link the image lower",
     );
     let cut = bzimage()[..0x240].to_vec();
     assert!(refusal(cut).contains("it is truncated or damaged"));
@@ -288,7 +315,7 @@ fn setup_headers_that_lie_about_places() {
     let pinned = patch(high, 0x234, &[0]);
     assert!(refusal(pinned).contains("where the guest has no RAM"));
     let low = patch(bzimage(), 0x258, &0u64.to_le_bytes());
-    assert!(refusal(low).contains("which overlaps a page that stays unmapped"));
+    assert!(refusal(low).contains("which overlaps page 0 or a guard page"));
 }
 
 #[test]

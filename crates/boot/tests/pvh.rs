@@ -101,6 +101,19 @@ fn bad_entries_are_refused() {
 }
 
 #[test]
+fn two_entries_are_refused() {
+    let entry = 0x100_0000u32.to_le_bytes();
+    let segments = vec![segment(R | X, 0x100_0000, &[0x90; 16], 16)];
+    let once = ElfBuilder::new(0, segments).note(b"Xen\0", 18, &entry);
+    assert!(load_bytes(once.build(), &BootConfig::default()).is_ok());
+    let twice = once.note(b"Xen\0", 18, &entry);
+    assert_eq!(
+        refusal(twice.build()),
+        "kernel: two PVH entry notes: expected one"
+    );
+}
+
+#[test]
 fn segments_in_what_a_pc_reserves_are_refused() {
     let segments = vec![segment(R | X, 0xa_0000, &[0x90; 16], 16)];
     let image = ElfBuilder::new(0, segments).note(b"Xen\0", 18, &0xa_0000u32.to_le_bytes());

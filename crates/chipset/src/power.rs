@@ -1,26 +1,18 @@
 //! Power control: the sleep registers of ACPI's hardware-reduced profile (ACPI 6.5 §4.8.3.7) and the reset register
 //! that the FADT names (§4.8.3.6).
 //!
-//! The numbers here stand in the ACPI tables that the guest reads; a change here is a change there.
+//! The numbers stand in `goldcrest-abi`: the ACPI tables that the guest reads are made of them too.
 
+pub use goldcrest_abi::power::{RESET, RESET_VALUE, S5_TYPE, SLEEP_CONTROL, SLEEP_STATUS};
 use goldcrest_bus::{Device, Effect, Range};
 
 /// The first port.
-pub const PORT: u16 = 0x600;
+pub const PORT: u16 = SLEEP_CONTROL;
 /// How many ports.
 pub const LEN: u16 = 3;
+const _: () = assert!(SLEEP_STATUS == PORT + 1 && RESET == PORT + LEN - 1);
 /// Its place on the port bus.
 pub const RANGE: Range = Range::ports(PORT, LEN);
-/// The port of the sleep control register (FADT `SLEEP_CONTROL_REG`), 8 bits.
-pub const SLEEP_CONTROL: u16 = PORT;
-/// The port of the sleep status register (FADT `SLEEP_STATUS_REG`), 8 bits. `WAK_STS` is never set: nothing sleeps.
-pub const SLEEP_STATUS: u16 = PORT + 1;
-/// The port of the reset register (FADT `RESET_REG`), 8 bits.
-pub const RESET: u16 = PORT + 2;
-/// What resets the machine when written to [`RESET`] (FADT `RESET_VALUE`).
-pub const RESET_VALUE: u8 = 1;
-/// `SLP_TYPx` of the soft-off state: the first element of the DSDT's `\_S5` package.
-pub const S5_TYPE: u8 = 5;
 
 /// Sleep control: the sleep type, bits 4:2 (Table 4.21).
 const SLP_TYP_SHIFT: u32 = 2;
