@@ -387,7 +387,6 @@ fn sizes_of_memory_that_cannot_be_are_refused_with_the_limit() {
 }
 
 #[test]
-#[ignore = "the image's trap stack is looked at before its segments"]
 fn an_image_that_needs_more_memory_is_told_apart_from_a_bad_one() {
     let complaint = run(boot(&unikernel("hello")).args(["--memory", "1M"])).complaint(2);
     assert_contains(&complaint, &["no RAM", "0x0-0xfffff"]);

@@ -102,7 +102,6 @@ fn memory_can_be_of_every_kind() {
 }
 
 #[test]
-#[ignore = "without reserved pages the run fails late, as if the image were bad"]
 fn reserved_huge_pages_are_used_or_said_to_be_missing() {
     if skip_without_kvm() {
         return;
@@ -115,7 +114,11 @@ fn reserved_huge_pages_are_used_or_said_to_be_missing() {
     } else {
         assert_contains(
             &ended.complaint(1),
-            &["cannot map 16.0 MiB of guest memory"],
+            &[
+                "reserved huge pages",
+                "nr_hugepages",
+                "16.0 MiB of guest memory",
+            ],
         );
     }
 }
