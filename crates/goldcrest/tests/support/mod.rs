@@ -6,7 +6,6 @@ pub mod guests;
 pub mod images;
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -271,12 +270,4 @@ pub fn file(bytes: impl AsRef<[u8]>) -> tempfile::TempPath {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, bytes).unwrap();
     file.into_temp_path()
-}
-
-/// All that is in a file now.
-pub fn read_all(file: &mut File) -> String {
-    let mut text = String::new();
-    file.rewind().unwrap();
-    file.read_to_string(&mut text).unwrap();
-    text
 }
