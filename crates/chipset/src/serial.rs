@@ -50,7 +50,8 @@ const IIR_THRE: u8 = 1 << 1;
 const IIR_RDA: u8 = 1 << 2;
 /// FIFOs enabled.
 const IIR_FIFO: u8 = 0b1100_0000;
-/// Modem control: loopback (§8.7).
+/// Modem control (§8.7): OUT2, which lets interrupts out on a PC, and loopback.
+const MCR_OUT2: u8 = 1 << 3;
 const MCR_LOOP: u8 = 1 << 4;
 /// Line status (§8.4): data ready; the transmitter is always empty.
 const LSR_DATA_READY: u8 = 1 << 0;
@@ -200,14 +201,14 @@ impl Serial {
         }
     }
 
-    /// Whether the guest listens, and not to itself.
+    /// Whether the guest listens, and not to itself. A driver that probes enables all interrupts without letting them
+    /// out (OUT2 off), and throws away what it reads then.
     fn accepts_input(&mut self) -> bool {
-        let interrupts = self.registers.state().interrupt_enable & IER_RDA != 0;
-        (interrupts || self.polls == POLLS) && !self.in_loopback()
-    }
-
-    fn in_loopback(&mut self) -> bool {
-        self.registers.read(MCR) & MCR_LOOP != 0
+        let enabled = self.registers.state().interrupt_enable & IER_MASK;
+        let mcr = self.registers.read(MCR);
+        let probes = enabled == IER_MASK && mcr & MCR_OUT2 == 0;
+        let listens = enabled & IER_RDA != 0 && !probes;
+        (listens || self.polls == POLLS) && mcr & MCR_LOOP == 0
     }
 }
 

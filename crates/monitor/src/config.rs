@@ -69,7 +69,7 @@ pub enum OnReset {
     /// The machine ends with [`Outcome::Reset`](crate::Outcome::Reset).
     #[default]
     Exit,
-    /// It starts anew, with fresh memory.
+    /// It starts anew, with fresh memory; after a triple fault too, which resets a PC.
     Reboot,
 }
 

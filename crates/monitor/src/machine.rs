@@ -16,7 +16,7 @@ use goldcrest_irq::{FanOut, Ioapic, IrqLine, Pic, ioapic, pic};
 use goldcrest_memory::GuestRam;
 use goldcrest_vcpu::cpuid::Cpuid;
 use goldcrest_vcpu::kvm::MSR_KVM_SYSTEM_TIME_NEW;
-use goldcrest_vcpu::{Hypervisor, Vcpu, VcpuError, Vm};
+use goldcrest_vcpu::{Exit, Hypervisor, Vcpu, VcpuError, Vm};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::cpu::{Board, End, WakeCpu};
@@ -43,6 +43,9 @@ pub fn run<H: Hypervisor>(hypervisor: &H, config: &MachineConfig) -> Result<Outc
         let left = config.timeout.map(|t| t.saturating_sub(begun.elapsed()));
         match Machine::new(hypervisor, config)?.run_for(left)? {
             Outcome::Reset if config.on_reset == OnReset::Reboot => {}
+            // A triple fault resets a PC, and kernels use it so.
+            Outcome::Crashed { exit, .. }
+                if exit == Exit::Shutdown && config.on_reset == OnReset::Reboot => {}
             outcome => return Ok(outcome),
         }
     }

@@ -184,9 +184,12 @@ fn what_a_machine_does_not_survive_is_a_crash_with_a_report() {
         (Exit::Unknown(99), "unknown exit reason 99"),
         (Exit::MemoryFault { address: 0x1234 }, "0x1234"),
     ] {
-        // Also where a reset would start it again: it would only crash again.
+        // Also where a reset would start it again; but a triple fault is one.
         let config = MachineConfig {
-            on_reset: OnReset::Reboot,
+            on_reset: match exit {
+                Exit::Shutdown => OnReset::Exit,
+                _ => OnReset::Reboot,
+            },
             ..config()
         };
         let (outcome, _) = play(&config, [Step::Exit(exit.clone())]);
@@ -202,8 +205,8 @@ fn what_a_machine_does_not_survive_is_a_crash_with_a_report() {
     }
 }
 
-#[test]
-fn after_a_reset_the_guest_starts_anew_if_so_configured() {
+/// A guest that prints and then ends by `last` starts again and again, until its time is up.
+fn starts_anew_after(last: Step) {
     let (output, captured) = Output::capture();
     let config = MachineConfig {
         output,
@@ -214,7 +217,7 @@ fn after_a_reset_the_guest_starts_anew_if_so_configured() {
     };
     let begun = Instant::now();
     let running = thread::spawn(move || {
-        let script = [out(SERIAL, b'>'), out(RESET, 1)];
+        let script = [out(SERIAL, b'>'), last];
         run(&Scripted::new(script), &config).unwrap()
     });
     while !running.is_finished() {
@@ -231,6 +234,16 @@ fn after_a_reset_the_guest_starts_anew_if_so_configured() {
         "{outcome}"
     );
     assert!(captured.take().starts_with(b">>"));
+}
+
+#[test]
+fn after_a_reset_the_guest_starts_anew_if_so_configured() {
+    starts_anew_after(out(RESET, 1));
+}
+
+#[test]
+fn after_a_triple_fault_the_guest_starts_anew_if_so_configured() {
+    starts_anew_after(Step::Exit(Exit::Shutdown));
 }
 
 #[test]
