@@ -1,6 +1,8 @@
 //! The local APIC: its one-shot timer, and the end of interrupts (SDM vol. 3A ch. 11).
 #![allow(unsafe_code, reason = "registers at a fixed address")]
 
+use crate::trap::vector::FIRST_INTERRUPT;
+
 /// Where the registers are: guest-physical, mapped uncached.
 const BASE: usize = 0xfee0_0000;
 
@@ -29,7 +31,16 @@ pub fn enable() {
 ///
 /// A tick is one cycle of the APIC's bus: 1 ns on KVM and QEMU. The handler of `vector` has to call
 /// [`end_of_interrupt`]; interrupts arrive once [`ring0`](crate::ring0) lets them in.
+///
+/// # Panics
+///
+/// Unless `vector` is [`FIRST_INTERRUPT`] (32) or above, or `ticks` is 0. The vectors below are the exceptions': the
+/// entries of some of them expect an error code, which an interrupt does not push (SDM vol. 3A §6.13).
 pub fn start_timer(vector: u8, ticks: u32) {
+    assert!(
+        ticks == 0 || vector >= FIRST_INTERRUPT,
+        "vector {vector} is an exception's: a timer's is {FIRST_INTERRUPT} or above"
+    );
     write(TIMER_DIVIDE, DIVIDE_BY_1);
     write(
         TIMER_VECTOR,
@@ -60,4 +71,15 @@ fn write(register: usize, value: u32) {
 fn read(register: usize) -> u32 {
     // SAFETY: as in `write`; reading the registers used here has no effect.
     unsafe { core::ptr::with_exposed_provenance::<u32>(BASE + register).read_volatile() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "vector 31 is an exception's")]
+    fn a_timer_must_not_pose_as_an_exception() {
+        start_timer(31, 1);
+    }
 }

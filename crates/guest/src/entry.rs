@@ -30,10 +30,15 @@ impl Options {
         }
     }
 
-    /// Asks for a stack of this many bytes.
+    /// Asks for a stack of this many bytes, rounded up to whole pages; 0 asks for
+    /// [`DEFAULT_STACK_SIZE`](Self::DEFAULT_STACK_SIZE). Where there is less memory, the unikernel does not
+    /// start.
     pub const fn stack_size(self, bytes: u64) -> Self {
         Self {
-            stack_size: bytes,
+            stack_size: match bytes {
+                0 => Self::DEFAULT_STACK_SIZE,
+                bytes => bytes,
+            },
             ..self
         }
     }
@@ -251,4 +256,16 @@ macro_rules! __allocator {
 #[macro_export]
 macro_rules! __allocator {
     () => {};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_stack_size_is_the_default_one() {
+        let default = Options::DEFAULT_STACK_SIZE;
+        assert_eq!(Options::new().stack_size(0).stack(), default);
+        assert_eq!(Options::new().stack_size(1).stack(), 1);
+    }
 }

@@ -53,9 +53,8 @@ pub unsafe fn start(start_info: u64, options: Options, main: Main) -> ! {
     };
     let (free, count) = free_memory(&info);
     let free = free.get(..count).unwrap_or_default();
-    let stack_size = options.stack().next_multiple_of(PAGE);
-    let Some(layout) = Layout::choose(free, stack_size) else {
-        fail("there is too little free memory")
+    let Some(layout) = Layout::choose(free, options.stack()) else {
+        fail("there is too little free memory for its stack and tables")
     };
     // SAFETY: the layout is within free memory, which is mapped; the stub has run, and nothing else does.
     unsafe {
@@ -83,6 +82,7 @@ struct Layout {
 }
 
 impl Layout {
+    /// In the first range that has room for a stack of at least `stack_size` bytes and the rest.
     fn choose(free: &[Range], stack_size: u64) -> Option<Self> {
         free.iter()
             .find_map(|range| Self::within(*range, stack_size))
@@ -90,14 +90,16 @@ impl Layout {
 
     fn within(range: Range, stack_size: u64) -> Option<Self> {
         let guard = range.start.checked_next_multiple_of(PAGE)?;
+        let stack_start = guard.checked_add(PAGE)?;
         let stack = Range {
-            start: guard + PAGE,
-            end: guard.checked_add(PAGE)?.checked_add(stack_size)?,
+            start: stack_start,
+            end: stack_start.checked_add(stack_size.checked_next_multiple_of(PAGE)?)?,
         };
         let boot_info = stack.end;
+        let tables_start = boot_info.checked_add(PAGE)?;
         let tables = Range {
-            start: boot_info + PAGE,
-            end: boot_info + PAGE + tables::bytes(guard + PAGE),
+            start: tables_start,
+            end: tables_start.checked_add(tables::bytes(stack_start))?,
         };
         let all = Range {
             start: range.start,
@@ -214,4 +216,31 @@ unsafe extern "C" fn run_on(stack_top: u64, boot_info: u64, entered: u64, main: 
 unsafe extern "C" fn continue_on_stack(boot_info: u64, entered: u64, main: Main) -> ! {
     // SAFETY: `start` has written the boot information there, in memory that is nobody else's.
     unsafe { entry::run(stub::pointer(boot_info), entered, main) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: Range = Range {
+        start: 0x10_0800,
+        end: 0x100_0000,
+    };
+
+    #[test]
+    fn a_stack_is_whole_pages_above_its_guard() {
+        let layout = Layout::choose(&[FREE], PAGE + 1).expect("15 MiB are enough");
+        assert_eq!(layout.guard, 0x10_1000);
+        assert_eq!(
+            (layout.stack.start, layout.stack.end),
+            (0x10_2000, 0x10_4000)
+        );
+    }
+
+    #[test]
+    fn a_stack_that_no_memory_holds_is_refused() {
+        for wanted in [FREE.len(), u64::MAX - PAGE, u64::MAX - 0x10_4000, u64::MAX] {
+            assert!(Layout::choose(&[FREE], wanted).is_none(), "{wanted:#x}");
+        }
+    }
 }

@@ -65,6 +65,9 @@ pub struct TrapFrame {
 
 /// Handles a trap. Runs in ring 3 with interrupts disabled on a stack of 16 KiB.
 ///
+/// No guard page lies below that stack: a handler that needs more of it overwrites static memory. It must not recurse
+/// or keep large arrays there. A trap within a handler goes on in what is left of the same stack.
+///
 /// It may print. It must not allocate, unless it is sure not to have interrupted the allocator.
 pub type Handler = fn(&mut TrapFrame);
 
@@ -75,7 +78,14 @@ static HANDLERS: [AtomicPtr<()>; 256] = [const { AtomicPtr::new(core::ptr::null_
 ///
 /// After a fault, the interrupted code goes on with the very instruction that faulted, unless the handler changes
 /// [`TrapFrame::rip`]; after a breakpoint, with the next one.
-pub fn set_handler(vector: u8, handler: Option<Handler>) {
+///
+/// # Safety
+///
+/// The frame the handler leaves behind must be one that the interrupted code can go on with: whatever it changes of
+/// the registers, of `rip`, `rsp`, `rflags` and the segments has to be what the code at `rip` expects. A handler that
+/// leaves the frame alone, of an interrupt or a breakpoint, is always sound in this. It must also keep to what
+/// [`Handler`] says of its stack.
+pub unsafe fn set_handler(vector: u8, handler: Option<Handler>) {
     let pointer = handler.map_or(core::ptr::null_mut(), |handler| handler as *mut ());
     if let Some(slot) = HANDLERS.get(usize::from(vector)) {
         slot.store(pointer, Ordering::Release);

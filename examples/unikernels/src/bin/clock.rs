@@ -13,26 +13,28 @@ goldcrest_guest::main!(main, Options::new().clock());
 const TIMER: u8 = 0x40;
 /// A millisecond in ticks of the APIC's timer.
 const TICKS: u32 = 1_000_000;
-/// Ticks of the time-stamp counter, a few seconds, after which a timer is given up.
+/// Ticks of the time-stamp counter, a few seconds, after which a clock or a timer is given up.
 const PATIENCE: u64 = 10_000_000_000;
 
 static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
 
 fn main() -> Result<(), &'static str> {
     match (time::tsc_khz(), time::monotonic_ns()) {
-        (Some(khz), Some(now)) => watch(khz, now),
+        (Some(khz), Some(now)) => watch(khz, now)?,
         _ => println!("clock: nobody knows the frequency of the counter"),
     }
-    set_handler(TIMER, Some(on_timer));
+    // SAFETY: the handler leaves the frame alone.
+    unsafe { set_handler(TIMER, Some(on_timer)) };
     apic::enable();
-    wake_up();
+    // In this order: a wait without a timer has no end, so that the timer is tried on running code first.
     interrupt()?;
+    wake_up()?;
     println!("clock: ok, {} interrupts handled", interrupts());
     Ok(())
 }
 
-/// Reads the clocks for five milliseconds.
-fn watch(khz: u64, start: u64) {
+/// Reads the clocks for five milliseconds. They must not run backwards, nor stand still.
+fn watch(khz: u64, start: u64) -> Result<(), &'static str> {
     let source = if time::clock_page().is_some() {
         "clock page"
     } else {
@@ -44,32 +46,45 @@ fn watch(khz: u64, start: u64) {
         let now = time::monotonic_ns().unwrap_or(0);
         backwards += u32::from(now < last);
         last = now;
+        if time::tsc() - start_tsc > PATIENCE {
+            return Err("the monotonic clock stands still");
+        }
     }
     println!(
         "monotonic: {} ns passed in {} ticks, {backwards} steps backwards",
         last - start,
         time::tsc() - start_tsc
     );
+    if backwards != 0 {
+        return Err("the monotonic clock runs backwards");
+    }
     match (wall, time::wall_clock_ns()) {
-        (Some(before), Some(after)) => println!(
-            "wall clock: {after} ns since 1970, {} ns passed",
-            after - before
-        ),
+        (Some(before), Some(after)) => {
+            let passed = after
+                .checked_sub(before)
+                .ok_or("the wall clock runs backwards")?;
+            println!("wall clock: {after} ns since 1970, {passed} ns passed");
+        }
         _ => println!("wall clock: not known"),
     }
+    Ok(())
 }
 
 /// Has a timer end a wait, three times.
-fn wake_up() {
-    for _ in 0..3 {
+fn wake_up() -> Result<(), &'static str> {
+    for expected in interrupts() + 1..=interrupts() + 3 {
         let start = time::tsc();
         apic::start_timer(TIMER, TICKS);
         ring0::wait_for_interrupt();
+        if interrupts() < expected {
+            return Err("something else than the timer ended the wait");
+        }
         println!(
             "timer: woken {} ticks after a timer of 1 ms was set",
             time::tsc() - start
         );
     }
+    Ok(())
 }
 
 /// Has a timer interrupt running code, three times.
