@@ -14,6 +14,10 @@ use crate::say;
 /// Stages with the time since the process started.
 type Marks = [(Stage, Duration)];
 
+/// Loading a program takes less than this. More, and the process was another program before, as under `cargo run`,
+/// whose time it counts too: then the timeline starts in `main`.
+const LONGEST_LOAD: Duration = Duration::from_millis(10);
+
 /// Starts a timeline at the start of the process.
 ///
 /// The kernel does not tell when that was; the processor time that the process had used when it reached `main` comes
@@ -21,7 +25,9 @@ type Marks = [(Stage, Duration)];
 pub(crate) fn begin(main_reached: Instant) -> Timeline {
     let used =
         clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
-    let before_main = used.saturating_sub(main_reached.elapsed());
+    let before_main = Some(used.saturating_sub(main_reached.elapsed()))
+        .filter(|time| *time < LONGEST_LOAD)
+        .unwrap_or_default();
     let start = main_reached
         .checked_sub(before_main)
         .unwrap_or(main_reached);
@@ -43,7 +49,9 @@ pub(crate) fn summary(marks: &Marks) -> String {
         (Stage::GuestMain, "guest main at"),
         (Stage::MachineEnded, "ended at"),
     ] {
-        if let Some((_, time)) = at(stage) {
+        if let Some((_, time)) = at(stage)
+            && !time.is_zero()
+        {
             let comma = if line.ends_with(':') { "" } else { "," };
             let _ = write!(line, "{comma} {what} {:.2} ms", milliseconds(*time));
         }
