@@ -4,8 +4,8 @@
 ///
 /// The host target links position-independent programs by default: `-static -no-pie` undoes that. Objects compiled as
 /// position-independent code are fine in an image at a fixed address. The standard library's crates are compiled for
-/// unwinding and refer to its personality function, which nothing calls where a panic ends the machine.
-const LINK_ARGS: [&str; 9] = [
+/// unwinding and refer to its functions, which nothing calls where a panic ends the machine.
+const LINK_ARGS: [&str; 10] = [
     "-nostartfiles",
     "-static",
     "-no-pie",
@@ -15,6 +15,7 @@ const LINK_ARGS: [&str; 9] = [
     "-Wl,--build-id=none",
     "-Wl,--no-eh-frame-hdr",
     "-Wl,--defsym=rust_eh_personality=0",
+    "-Wl,--defsym=_Unwind_Resume=0",
 ];
 
 fn main() {

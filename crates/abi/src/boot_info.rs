@@ -29,7 +29,7 @@ pub struct BootInfo {
     pub initrd_len: u64,
     /// The ACPI root pointer (RSDP).
     pub rsdp: u64,
-    /// A flattened device tree.
+    /// A flattened device tree with the machine's virtio devices, if it has any (["Devices"](crate#devices)).
     pub fdt: u64,
     /// The kvmclock page (`pvclock_vcpu_time_info`), when asked for by [`crate::note::FLAG_PVCLOCK`] and available.
     pub pvclock: u64,

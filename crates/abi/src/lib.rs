@@ -29,6 +29,21 @@
 //! ring can access, as they are not mapped; and the host's own tables (GDT, TSS, IDT, page tables), which ring 3 cannot
 //! access. A segment must not be both writable and executable. The local APIC's page is mapped uncached.
 //!
+//! # Devices
+//!
+//! On a machine with virtio devices, [`BootInfo::fdt`](boot_info::BootInfo::fdt) is the address of a flattened device
+//! tree (Devicetree Specification 0.4). It tells of these devices alone: what else a device tree may have (memory,
+//! processors, command line) is in the boot information. Addresses and sizes have two cells. The children of its root are:
+//!
+//! - the IOAPIC, `compatible = "intel,ce4100-ioapic"`: its registers, and that an interrupt has two cells, the input
+//!   and how it is triggered: 0 by a rising edge, 2 by a high level, as in Linux's binding of that name;
+//! - the devices, `compatible = "virtio,mmio"`, in the order in which they were configured: `reg` and `interrupts`
+//!   (virtio 1.3 §4.2.1).
+//!
+//! The pages of all these registers are mapped, uncached, for the guest's ring, and with them perhaps what is around
+//! them up to 2 MiB, where nothing answers. Without such devices there is no tree, and no register but the local APIC's
+//! is mapped.
+//!
 //! ```
 //! use goldcrest_abi::{doorbell, note::DirectEntry};
 //! assert_eq!(size_of::<DirectEntry>(), 56);

@@ -15,6 +15,8 @@ use acpi_tables::{Aml, aml};
 use goldcrest_abi::power;
 use goldcrest_memory::layout;
 
+use crate::{Announce, Hardware, MmioDevice};
+
 const OEM: [u8; 6] = *b"GLDCST";
 const OEM_TABLE: [u8; 8] = *b"GLDCREST";
 const OEM_REVISION: u32 = 1;
@@ -24,47 +26,6 @@ mod boot_arch {
     pub(super) const I8042: u16 = 1 << 1;
     pub(super) const NO_VGA: u16 = 1 << 2;
     pub(super) const NO_RTC: u16 = 1 << 5;
-}
-
-/// The most virtio-mmio devices that can be announced.
-pub(crate) const MAX_MMIO_DEVICES: usize = 1024;
-
-/// Devices that kernels are told of by ACPI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hardware<'a> {
-    /// A 16550 at port 0x3f8, on interrupt 4.
-    pub serial: bool,
-    /// A real-time clock at port 0x70. Linux waits up to a second for one that is announced and does not answer.
-    pub rtc: bool,
-    /// A keyboard controller at port 0x60.
-    pub i8042: bool,
-    /// virtio devices.
-    pub mmio: &'a [MmioDevice],
-}
-
-impl Default for Hardware<'_> {
-    /// A serial port.
-    fn default() -> Self {
-        Self {
-            serial: true,
-            rtc: false,
-            i8042: false,
-            mmio: &[],
-        }
-    }
-}
-
-/// A virtio device with memory-mapped registers (virtio 1.3 §4.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MmioDevice {
-    /// Guest-physical address of its registers.
-    pub base: u32,
-    /// Bytes of registers.
-    pub len: u32,
-    /// Its input of the IOAPIC.
-    pub interrupt: u32,
-    /// The interrupt is edge-triggered, else level-triggered.
-    pub edge: bool,
 }
 
 /// All tables, to lie from `base`, the root pointer (RSDP) first.
@@ -78,7 +39,7 @@ pub(crate) fn tables(base: u64, cpus: u32, hardware: &Hardware<'_>) -> Vec<u8> {
     };
     let dsdt = add(dsdt(hardware).as_slice());
     let fadt = add(&fadt(dsdt, hardware));
-    let madt = add(madt(cpus).as_slice());
+    let madt = add(madt(cpus, hardware).as_slice());
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
@@ -120,7 +81,10 @@ fn fadt(dsdt: u64, hardware: &Hardware<'_>) -> Vec<u8> {
 }
 
 /// MADT (§5.2.12): local APICs, with identifiers from 0, and the one IOAPIC.
-fn madt(cpus: u32) -> Sdt {
+///
+/// Devices on the command line have nothing but a number for their interrupt. Linux takes it for an ISA interrupt, and
+/// has none of those on this platform but what is overridden here (§5.2.12.5), which can be the first 16.
+fn madt(cpus: u32, hardware: &Hardware<'_>) -> Sdt {
     const LOCAL_APIC: [u8; 2] = [0, 8];
     const IOAPIC: [u8; 2] = [1, 12];
     const LOCAL_X2APIC: [u8; 2] = [9, 16];
@@ -147,7 +111,21 @@ fn madt(cpus: u32) -> Sdt {
     body.extend([0; 2]);
     body.extend(low(layout::IOAPIC));
     body.extend([0; 4]);
+    if hardware.announce == Announce::CommandLine {
+        for device in hardware.mmio.iter().filter(|device| device.interrupt < 16) {
+            body.extend(interrupt_source_override(device));
+        }
+    }
     table(*b"APIC", 5, &body)
+}
+
+/// An ISA interrupt that is an input of the IOAPIC: active high, edge- or level-triggered (§5.2.12.5, table 5.26).
+fn interrupt_source_override(device: &MmioDevice) -> [u8; 10] {
+    const EDGE_HIGH: u8 = 0b0101;
+    const LEVEL_HIGH: u8 = 0b1101;
+    let [pin, pin_1, pin_2, pin_3] = device.interrupt.to_le_bytes();
+    let flags = if device.edge { EDGE_HIGH } else { LEVEL_HIGH };
+    [2, 10, 0, pin, pin, pin_1, pin_2, pin_3, flags, 0]
 }
 
 /// DSDT (§5.2.11.1): the devices.
@@ -171,7 +149,11 @@ fn dsdt(hardware: &Hardware<'_>) -> Sdt {
         let ports = IO::new(0x70, 0x70, 1, 2);
         devices.extend(device("RTC_", &EISAName::new("PNP0B00"), 0, &[&ports]));
     }
-    for (number, mmio) in hardware.mmio.iter().enumerate().take(MAX_MMIO_DEVICES) {
+    let announced = match hardware.announce {
+        Announce::Acpi => hardware.mmio,
+        Announce::CommandLine => &[],
+    };
+    for (number, mmio) in announced.iter().enumerate() {
         let registers = Memory32Fixed::new(true, mmio.base, mmio.len);
         let interrupt = Interrupt::new(true, mmio.edge, false, false, mmio.interrupt);
         let name = format!("V{number:03X}");
@@ -216,6 +198,7 @@ fn low(value: u64) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hardware::MAX_MMIO_DEVICES;
     use crate::pc;
 
     const BASE: u64 = pc::ACPI.start;
@@ -288,6 +271,30 @@ mod tests {
         assert!(BASE + len as u64 <= pc::RESET_VECTOR, "{len}");
     }
 
+    #[test]
+    fn devices_on_the_command_line_have_no_node_but_their_interrupts_are_overridden() {
+        let mmio = mmio();
+        let by_acpi = Hardware {
+            mmio: &mmio,
+            ..Hardware::default()
+        };
+        let on_command_line = Hardware {
+            announce: Announce::CommandLine,
+            ..by_acpi
+        };
+        let without = Hardware::default();
+        assert_ne!(dsdt(&by_acpi).as_slice(), dsdt(&without).as_slice());
+        assert_eq!(dsdt(&on_command_line).as_slice(), dsdt(&without).as_slice());
+        assert_eq!(madt(1, &by_acpi).as_slice(), madt(1, &without).as_slice());
+        // Of the inputs 5 to 23, those below 16 can be overridden.
+        let (madt, plain) = (madt(1, &on_command_line), madt(1, &without).len());
+        assert_eq!(madt.len(), plain + 11 * 10);
+        let overrides: Vec<_> = madt.as_slice()[plain..].chunks(10).collect();
+        assert_eq!(overrides[0], [2, 10, 0, 5, 5, 0, 0, 0, 5, 0]);
+        assert_eq!(overrides[10], [2, 10, 0, 15, 15, 0, 0, 0, 5, 0]);
+        assert!(sums_to_zero(madt.as_slice()));
+    }
+
     /// Disassembles and compiles the tables where Intel's compiler is installed; it warns of what it finds wrong.
     #[test]
     fn the_compiler_takes_its_own_disassembly() {
@@ -306,10 +313,14 @@ mod tests {
             mmio: &mmio,
             ..Hardware::default()
         };
+        let on_command_line = Hardware {
+            announce: Announce::CommandLine,
+            ..hardware
+        };
         for (name, table) in [
             ("dsdt", dsdt(&hardware).as_slice().to_vec()),
             ("fadt", fadt(BASE, &hardware)),
-            ("madt", madt(300).as_slice().to_vec()),
+            ("madt", madt(300, &on_command_line).as_slice().to_vec()),
         ] {
             std::fs::write(dir.path().join(format!("{name}.aml")), table).unwrap();
             let disassembled = run(dir.path(), &["-d", &format!("{name}.aml")]).unwrap();

@@ -1,4 +1,4 @@
-//! What a guest of direct entry is told: `BootInfo`, the memory map, the command line, the kvmclock page.
+//! What a guest of direct entry is told: `BootInfo`, the memory map, the command line, the kvmclock page, the device tree.
 
 use goldcrest_abi::boot_info::{BootInfo, MAGIC, MemoryRegion, mark, region};
 use goldcrest_abi::note;
@@ -6,7 +6,7 @@ use goldcrest_memory::PAGE_SIZE;
 
 use crate::areas::{AreaKind, Areas, whole_pages};
 use crate::memory_map::memory_map;
-use crate::{BootConfig, BootError, Image, MAX_CMDLINE};
+use crate::{BootConfig, BootError, Hardware, Image, MAX_CMDLINE, device_tree};
 
 /// Offsets into the block. The kvmclock has cache lines of its own.
 const PVCLOCK: u64 = 192;
@@ -22,6 +22,8 @@ pub(crate) struct InfoBlock<'a> {
     cmdline: &'a str,
     /// Offset of the command line, after the most regions that there can be.
     cmdline_offset: u64,
+    /// Empty where there is nothing to tell by it.
+    device_tree: Vec<u8>,
 }
 
 impl<'a> InfoBlock<'a> {
@@ -29,6 +31,7 @@ impl<'a> InfoBlock<'a> {
         image: &Image,
         areas: &Areas,
         config: &BootConfig<'a>,
+        hardware: &Hardware<'_>,
         (initrd, initrd_len): (u64, u64),
         pvclock: bool,
     ) -> Result<Self, BootError> {
@@ -66,12 +69,18 @@ impl<'a> InfoBlock<'a> {
             info,
             cmdline,
             cmdline_offset: REGIONS + as_u64(most * size_of::<MemoryRegion>()),
+            device_tree: device_tree::device_tree(hardware)?,
         })
     }
 
     /// Bytes, in whole pages.
     pub(crate) fn len(&self) -> u64 {
-        (self.cmdline_offset + self.info.cmdline_len).next_multiple_of(PAGE_SIZE)
+        (self.device_tree_offset() + as_u64(self.device_tree.len())).next_multiple_of(PAGE_SIZE)
+    }
+
+    /// Offset of the device tree, after the command line (Devicetree Specification §5.6: 8-byte aligned).
+    fn device_tree_offset(&self) -> u64 {
+        (self.cmdline_offset + self.info.cmdline_len).next_multiple_of(8)
     }
 
     /// Where the kvmclock page is, if the block lies at `base`.
@@ -88,6 +97,10 @@ impl<'a> InfoBlock<'a> {
             cmdline: base + self.cmdline_offset,
             regions: base + REGIONS,
             region_count: as_u64(regions.len()),
+            fdt: match self.device_tree.len() {
+                0 => 0,
+                _ => base + self.device_tree_offset(),
+            },
             pvclock: self.info.pvclock * self.pvclock(base),
             ..self.info
         };
@@ -99,6 +112,10 @@ impl<'a> InfoBlock<'a> {
         }
         bytes.resize(usize_of(self.cmdline_offset), 0);
         bytes.extend(self.cmdline.as_bytes());
+        if !self.device_tree.is_empty() {
+            bytes.resize(usize_of(self.device_tree_offset()), 0);
+            bytes.extend(&self.device_tree);
+        }
         bytes
     }
 }

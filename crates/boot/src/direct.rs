@@ -1,8 +1,8 @@
 //! Direct entry: 64-bit mode from the first instruction, on tables that the host made (crate `goldcrest-abi`).
 //!
 //! Guest memory, from low to high, where the image leaves room: page 0 (unmapped), the guard page (unmapped), the stack,
-//! then one contiguous block that is written at once: boot information with memory map and command line, GDT and TSS,
-//! IDT, page tables. Every page the host writes costs a page fault, so there are few.
+//! then one contiguous block that is written at once: boot information with memory map, command line and device tree, GDT
+//! and TSS, IDT, page tables. Every page the host writes costs a page fault, so there are few.
 
 use std::ops::Range;
 
@@ -15,7 +15,9 @@ use crate::areas::{AreaKind, whole_pages};
 use crate::boot_info::InfoBlock;
 use crate::elf::Elf;
 use crate::load::Loader;
-use crate::{BadImage, BootConfig, BootError, Image, Loaded, Protocol, descriptors, mapping};
+use crate::{
+    BadImage, BootConfig, BootError, Hardware, Image, Loaded, Protocol, descriptors, mapping,
+};
 
 /// Bytes of stack when the image leaves it to the host.
 pub const DEFAULT_STACK_SIZE: u64 = 256 * 1024;
@@ -39,6 +41,7 @@ pub(crate) fn load(
     note: &DirectEntry,
     ram: &GuestRam,
     config: &BootConfig<'_>,
+    hardware: &Hardware<'_>,
 ) -> Result<Loaded, BootError> {
     check_note(image, elf, note, ram)?;
     check_segments(elf).map_err(|problem| image.bad(problem))?;
@@ -54,12 +57,12 @@ pub(crate) fn load(
     let stack_top = claim_stack(&mut loader, note)?;
 
     let pvclock = config.pvclock && note.flags & note::FLAG_PVCLOCK != 0;
-    let info = InfoBlock::new(image, &loader.areas, config, initrd, pvclock)?;
-    let block = Block::claim(&mut loader, elf, note, &info, config)?;
+    let info = InfoBlock::new(image, &loader.areas, config, hardware, initrd, pvclock)?;
+    let block = Block::claim(&mut loader, elf, note, &info, config, hardware)?;
     loader.write(
         "the boot information",
         block.start,
-        &block.bytes(&loader, elf, note, &info, config),
+        &block.bytes(&loader, elf, note, &info, config, hardware),
     )?;
     Ok(Loaded {
         protocol: Protocol::Direct,
@@ -200,8 +203,9 @@ impl Block {
         note: &DirectEntry,
         info: &InfoBlock<'_>,
         config: &BootConfig<'_>,
+        hardware: &Hardware<'_>,
     ) -> Result<Self, BootError> {
-        let draft = mapping::page_tables(&loader.areas, elf, note.ring, 0, config);
+        let draft = mapping::page_tables(&loader.areas, elf, note.ring, 0, config, hardware);
         let tables = draft.len().saturating_add(TABLES_PER_AREA);
         let idt_len = if note.trap_vectors == 0 { 0 } else { PAGE_SIZE };
         let (info_len, gdt_len) = (info.len(), PAGE_SIZE);
@@ -229,6 +233,7 @@ impl Block {
         note: &DirectEntry,
         info: &InfoBlock<'_>,
         config: &BootConfig<'_>,
+        hardware: &Hardware<'_>,
     ) -> Vec<u8> {
         let len = usize::try_from(self.end - self.start).unwrap_or(0);
         let mut bytes = Vec::with_capacity(len);
@@ -244,7 +249,7 @@ impl Block {
             at(self.idt, &descriptors::idt(note.trap_vectors));
         }
         let base = self.page_tables;
-        let tables = mapping::page_tables(&loader.areas, elf, note.ring, base, config);
+        let tables = mapping::page_tables(&loader.areas, elf, note.ring, base, config, hardware);
         at(base, tables.bytes());
         bytes
     }

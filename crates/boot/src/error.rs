@@ -142,6 +142,27 @@ pub enum BootError {
         /// The most.
         limit: usize,
     },
+    /// A device's registers lie where RAM or an interrupt controller may be, or beyond 4 GiB.
+    #[error(
+        "a virtio-mmio device takes {start:#x}-{last:#x}: devices lie from {lowest:#x} to {highest:#x}"
+    )]
+    DeviceAddress {
+        /// The first guest-physical address.
+        start: u64,
+        /// The last guest-physical address.
+        last: u64,
+        /// The first address that a device can have.
+        lowest: u64,
+        /// The last address that a device can have.
+        highest: u64,
+    },
+    /// The device tree of direct entry cannot be written.
+    #[error("cannot describe the virtio-mmio devices in a device tree")]
+    DeviceTree {
+        /// Why.
+        #[source]
+        source: vm_fdt::Error,
+    },
     /// Guest RAM refused what was put there.
     #[error("cannot put {what} into guest memory")]
     Memory {

@@ -13,10 +13,11 @@
 //! | [`LinuxBzImage`](Protocol::LinuxBzImage) | bzImage | 64-bit mode, ring 0 | `boot_params` in `rsi` |
 //!
 //! An image that offers several is started by the first of this list, unless [`BootConfig::protocol`] says otherwise.
-//! All but direct entry come with ACPI tables, which announce [`Hardware`].
+//! All but direct entry come with ACPI tables, which announce [`Hardware`]; virtio devices can be announced on the
+//! command line instead ([`Announce`]). Direct entry announces virtio devices, where there are any, by a device tree.
 //!
 //! The formats are those of the System V ABI (ELF), of `goldcrest-abi` (direct entry), of Xen's `docs/misc/pvh.pandoc`,
-//! of Linux's `Documentation/arch/x86/boot.rst` and of ACPI 6.5.
+//! of Linux's `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree Specification 0.4.
 //!
 //! ```
 //! use goldcrest_boot::{BootConfig, Image, Protocol, load};
@@ -70,9 +71,11 @@ mod bad_image;
 mod boot_info;
 mod boot_params;
 mod descriptors;
+mod device_tree;
 mod direct;
 mod elf;
 mod error;
+mod hardware;
 mod image;
 mod inspect;
 mod linux;
@@ -85,12 +88,12 @@ mod pc;
 mod pvh;
 mod setup_header;
 
-pub use acpi::{Hardware, MmioDevice};
 pub use areas::{Area, AreaKind};
 pub use bad_image::BadImage;
 pub use direct::DEFAULT_STACK_SIZE;
 pub use elf::{MAX_PROGRAM_HEADERS, Segment};
 pub use error::BootError;
+pub use hardware::{Announce, Hardware, MmioDevice};
 pub use image::Image;
 pub use inspect::{Format, Inspection, Offer, inspect};
 pub use load::{BootConfig, Copied, Loaded, MAX_CMDLINE, MAX_CPUS, Protocol, load, load_with};

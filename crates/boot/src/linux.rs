@@ -39,7 +39,7 @@ pub(crate) fn load_bzimage(
     hardware: &Hardware<'_>,
 ) -> Result<Loaded, BootError> {
     let limit = header.cmdline_size.min(MAX_CMDLINE);
-    let cmdline = terminated_cmdline(config, image.name(), limit)?;
+    let cmdline = terminated_cmdline(config, hardware, image.name(), limit)?;
     let mut loader = Loader::new(image, ram);
     loader.claim_pc();
     let kernel = claim_kernel(&mut loader, header)?;
@@ -69,7 +69,7 @@ pub(crate) fn load_elf(
     config: &BootConfig<'_>,
     hardware: &Hardware<'_>,
 ) -> Result<Loaded, BootError> {
-    let cmdline = terminated_cmdline(config, image.name(), ELF_CMDLINE_SIZE)?;
+    let cmdline = terminated_cmdline(config, hardware, image.name(), ELF_CMDLINE_SIZE)?;
     elf.check_executable(image, "the entry point", elf.entry)?;
     let mut loader = Loader::new(image, ram);
     loader.claim_pc();

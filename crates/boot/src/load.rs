@@ -156,7 +156,7 @@ pub fn load(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) -> Result<Lo
 ///
 /// # Errors
 ///
-/// As for [`load`], and if there are more devices than can be described.
+/// As for [`load`], and if there are more virtio devices than can be announced or one lies where no device can.
 pub fn load_with(
     image: &Image,
     ram: &GuestRam,
@@ -169,8 +169,9 @@ pub fn load_with(
             limit: MAX_CPUS,
         });
     }
+    hardware.check()?;
     match Parsed::parse(image, config.protocol)? {
-        Parsed::Direct(elf, note) => direct::load(image, &elf, &note, ram, config),
+        Parsed::Direct(elf, note) => direct::load(image, &elf, &note, ram, config, hardware),
         Parsed::Pvh(elf, entry) => pvh::load(image, &elf, entry, ram, config, hardware),
         Parsed::LinuxElf(elf) => linux::load_elf(image, &elf, ram, config, hardware),
         Parsed::LinuxBzImage(header) => linux::load_bzimage(image, &header, ram, config, hardware),

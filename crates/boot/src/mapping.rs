@@ -1,16 +1,21 @@
 //! What direct entry maps: all RAM at its own address, each part as far open as the contract says.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use goldcrest_memory::{PAGE_SIZE, layout};
+use goldcrest_memory::layout;
 
-use crate::BootConfig;
 use crate::areas::{AreaKind, Areas, whole_pages};
 use crate::elf::Elf;
-use crate::paging::{Access, PageTables};
+use crate::paging::{Access, PageTables, page_size};
+use crate::{BootConfig, Hardware, MmioDevice};
 
-/// The local APIC's page is mapped by a page of 2 MiB, which saves a table; nothing else answers there.
-const LOCAL_APIC: Range<u64> = layout::LOCAL_APIC..layout::LOCAL_APIC + 512 * PAGE_SIZE;
+/// Device registers are mapped by pages of 2 MiB, which saves tables; nothing else answers there, and RAM is not near.
+const REGISTERS: u64 = page_size(1);
+const LOCAL_APIC: Range<u64> = layout::LOCAL_APIC..layout::LOCAL_APIC + REGISTERS;
+const IOAPIC: Range<u64> = layout::IOAPIC..layout::IOAPIC + REGISTERS;
+const _: () =
+    assert!(IOAPIC.end <= LOCAL_APIC.start && layout::HOLE_START.is_multiple_of(REGISTERS));
 
 /// Page tables, to lie from `base`, for a guest that starts in `ring`.
 pub(crate) fn page_tables(
@@ -19,6 +24,7 @@ pub(crate) fn page_tables(
     ring: u32,
     base: u64,
     config: &BootConfig<'_>,
+    hardware: &Hardware<'_>,
 ) -> PageTables {
     let plain = Access {
         write: true,
@@ -35,7 +41,22 @@ pub(crate) fn page_tables(
         ..plain
     };
     tables.map(LOCAL_APIC, uncached);
+    if !hardware.mmio.is_empty() {
+        tables.map(IOAPIC, uncached);
+        for page in device_pages(hardware) {
+            tables.map(page..page + REGISTERS, uncached);
+        }
+    }
     tables
+}
+
+/// The large pages with the registers of virtio devices, all of which lie below the IOAPIC.
+fn device_pages(hardware: &Hardware<'_>) -> BTreeSet<u64> {
+    let ranges = hardware.mmio.iter().map(MmioDevice::range);
+    ranges
+        .flat_map(|range| range.start / REGISTERS..range.end.div_ceil(REGISTERS))
+        .map(|number| number * REGISTERS)
+        .collect()
 }
 
 /// RAM by ascending address, in ranges of the same access that are as long as possible.

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use goldcrest_abi::power;
 
-use crate::acpi::{self, Hardware};
+use crate::acpi;
 use crate::areas::AreaKind;
 use crate::load::Loader;
 use crate::memory_map::memory_map;
-use crate::{BootConfig, BootError};
+use crate::{BootConfig, BootError, Hardware};
 
 /// Where ordinary memory ends and firmware's begins: the extended BIOS data area of a PC.
 pub(crate) const LOW_END: u64 = 0x9_fc00;
@@ -40,13 +40,6 @@ impl Loader<'_> {
 
     /// Writes the ACPI tables; gives the address of the root pointer.
     pub(crate) fn write_acpi(&self, cpus: u32, hardware: &Hardware<'_>) -> Result<u64, BootError> {
-        let count = hardware.mmio.len();
-        if count > acpi::MAX_MMIO_DEVICES {
-            return Err(BootError::TooManyDevices {
-                count,
-                limit: acpi::MAX_MMIO_DEVICES,
-            });
-        }
         // The limits are such that all tables fit below the reset vector.
         let tables = acpi::tables(ACPI.start, cpus, hardware);
         self.write("the ACPI tables", ACPI.start, &tables)?;
@@ -68,13 +61,16 @@ impl Loader<'_> {
     }
 }
 
-/// The command line with its terminating zero, if it has no other and is not longer than `limit`.
+/// The command line, with the devices that it is to announce and its terminating zero, if it has no other zero and is
+/// not longer than `limit`.
 pub(crate) fn terminated_cmdline(
     config: &BootConfig<'_>,
+    hardware: &Hardware<'_>,
     image: &str,
     limit: u64,
 ) -> Result<Vec<u8>, BootError> {
-    let bytes = config.cmdline.as_bytes();
+    let cmdline = hardware.cmdline(config.cmdline);
+    let bytes = cmdline.as_bytes();
     if bytes.len() as u64 > limit {
         return Err(BootError::CommandLineTooLong {
             image: image.to_owned(),

@@ -28,7 +28,7 @@ pub(crate) fn load(
     hardware: &Hardware<'_>,
 ) -> Result<Loaded, BootError> {
     const WHAT: &str = "the PVH entry point";
-    let cmdline = terminated_cmdline(config, image.name(), MAX_CMDLINE)?;
+    let cmdline = terminated_cmdline(config, hardware, image.name(), MAX_CMDLINE)?;
     elf.check_executable(image, WHAT, entry)?;
     if entry >= layout::HOLE_END {
         return Err(image.bad(BadImage::EntryOver4GiB { what: WHAT, entry }));

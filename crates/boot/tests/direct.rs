@@ -10,9 +10,14 @@ mod images;
 
 use std::io::Write;
 
+use dtoolkit::fdt::Fdt;
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
 use goldcrest_abi::boot_info::{BootInfo, MAGIC, region};
 use goldcrest_abi::note::{DirectEntry, FLAG_CPUID, FLAG_PVCLOCK};
-use goldcrest_boot::{AreaKind, BootConfig, Image, Loaded, Protocol, load};
+use goldcrest_boot::{
+    AreaKind, BootConfig, Hardware, Image, Loaded, MmioDevice, Protocol, load, load_with,
+};
 use goldcrest_memory::GuestRam;
 use images::*;
 
@@ -74,10 +79,30 @@ struct Guest {
 
 impl Guest {
     fn new(size: u64, note: &DirectEntry, config: &BootConfig<'_>) -> Self {
+        Self::with(size, note, config, &Hardware::default())
+    }
+
+    fn with(
+        size: u64,
+        note: &DirectEntry,
+        config: &BootConfig<'_>,
+        hardware: &Hardware<'_>,
+    ) -> Self {
         let image = Image::from_bytes("unikernel", unikernel(note)).unwrap();
         let ram = ram(size);
-        let loaded = load(&image, &ram, config).unwrap();
+        let loaded = load_with(&image, &ram, config, hardware).unwrap();
         Self { ram, loaded }
+    }
+
+    /// The device tree; empty if there is none.
+    fn device_tree(&self) -> Vec<u8> {
+        let at = self.info(std::mem::offset_of!(BootInfo, fdt));
+        if at == 0 {
+            return Vec::new();
+        }
+        assert_eq!(at % 8, 0);
+        let size = u32::from_be_bytes(read(&self.ram, at + 4, 4).try_into().unwrap());
+        read(&self.ram, at, size as usize)
     }
 
     fn walk(&self, address: u64) -> Option<Page> {
@@ -395,4 +420,110 @@ fn the_host_writes_few_contiguous_pages() {
     // Boot information, GDT, and tables: PML4, PDPT, two PDs (RAM, local APIC), one PT for the first 2 MiB.
     assert_eq!(pages.len(), 7, "{pages:x?}");
     assert!(pages.windows(2).all(|pair| pair[1] == pair[0] + 4096));
+}
+
+fn devices(count: u32) -> Vec<MmioDevice> {
+    let device = |n| MmioDevice {
+        base: 0xd000_0000 + n * 0x1000,
+        len: 0x1000,
+        interrupt: 5 + n,
+        edge: n != 1,
+    };
+    (0..count).map(device).collect()
+}
+
+#[test]
+fn a_device_tree_has_the_devices_and_how_they_interrupt() {
+    let mmio = devices(19);
+    let hardware = Hardware {
+        mmio: &mmio,
+        ..Hardware::default()
+    };
+    for cmdline in ["", "x", "four words of it", &"y".repeat(4000)] {
+        let config = BootConfig {
+            cmdline,
+            ..BootConfig::default()
+        };
+        let guest = Guest::with(64 * MIB, &direct_note(0x10_0000), &config, &hardware);
+        let bytes = guest.device_tree();
+        let tree = Fdt::new(&bytes).unwrap();
+        let root = tree.root();
+        let cells = |node: &dtoolkit::fdt::FdtNode<'_>, name: &str| -> Vec<u32> {
+            let property = node.property(name).unwrap();
+            let words = property.value().chunks_exact(4);
+            words
+                .map(|w| u32::from_be_bytes(w.try_into().unwrap()))
+                .collect()
+        };
+        assert_eq!(cells(&root, "#address-cells"), [2]);
+        assert_eq!(cells(&root, "#size-cells"), [2]);
+        let controller = root.child("interrupt-controller@fec00000").unwrap();
+        assert!(controller.property("interrupt-controller").is_some());
+        assert_eq!(cells(&controller, "reg"), [0, 0xfec0_0000, 0, 0x1000]);
+        assert_eq!(cells(&controller, "#interrupt-cells"), [2]);
+        assert_eq!(
+            cells(&controller, "phandle"),
+            cells(&root, "interrupt-parent")
+        );
+        let found: Vec<_> = root
+            .children()
+            .filter(|n| n.is_compatible("virtio,mmio"))
+            .collect();
+        assert_eq!(found.len(), mmio.len());
+        for (node, device) in found.iter().zip(&mmio) {
+            assert_eq!(node.name(), format!("virtio@{:x}", device.base));
+            assert_eq!(cells(node, "reg"), [0, device.base, 0, 0x1000]);
+            let trigger = if device.edge { 0 } else { 2 };
+            assert_eq!(cells(node, "interrupts"), [device.interrupt, trigger]);
+        }
+        let at = guest.info(std::mem::offset_of!(BootInfo, cmdline));
+        assert_eq!(read(&guest.ram, at, cmdline.len()), cmdline.as_bytes());
+        guest.check_all_pages(true);
+    }
+}
+
+#[test]
+fn registers_of_devices_are_mapped_uncached_without_one_more_table() {
+    let mmio = devices(19);
+    let hardware = Hardware {
+        mmio: &mmio,
+        ..Hardware::default()
+    };
+    let config = BootConfig::default();
+    for size in [64 * MIB, 5 * GIB] {
+        let guest = Guest::with(size, &direct_note(0x10_0000), &config, &hardware);
+        for address in [0xd000_0000, 0xd001_2ffc, 0xfec0_0010, 0xfee0_0000] {
+            let page = guest.walk(address).unwrap();
+            assert!(page.uncached && page.write && page.user && !page.execute);
+            assert_eq!(page.address, address);
+        }
+        for address in [0xcfff_f000, 0xd020_0000, 0xfebf_f000, 0xff00_0000] {
+            assert_eq!(guest.walk(address), None);
+        }
+        let without = Guest::new(size, &direct_note(0x10_0000), &config);
+        assert_eq!(without.walk(0xd000_0000), None);
+        assert_eq!(without.walk(0xfec0_0000), None);
+        assert!(without.device_tree().is_empty());
+        let tables = |guest: &Guest| {
+            let areas = guest.loaded.areas.iter();
+            let tables = areas.filter(|area| area.kind == AreaKind::Tables);
+            tables
+                .map(|area| area.range.end - area.range.start)
+                .sum::<u64>()
+        };
+        assert_eq!(tables(&guest), tables(&without));
+    }
+    let far = MmioDevice {
+        base: 0xc01f_f000,
+        len: 0x2000,
+        ..mmio[0]
+    };
+    let hardware = Hardware {
+        mmio: &[far],
+        ..hardware
+    };
+    let guest = Guest::with(5 * GIB, &direct_note(0x10_0000), &config, &hardware);
+    assert!(guest.walk(0xc01f_f000).unwrap().uncached);
+    assert!(guest.walk(0xc020_0000).unwrap().uncached);
+    guest.check_all_pages(true);
 }

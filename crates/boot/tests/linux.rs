@@ -13,7 +13,7 @@ use std::io::Write;
 
 use goldcrest_abi::power;
 use goldcrest_boot::{
-    AreaKind, BootConfig, Hardware, Image, Loaded, MmioDevice, Protocol, load, load_with,
+    Announce, AreaKind, BootConfig, Hardware, Image, Loaded, MmioDevice, Protocol, load, load_with,
 };
 use goldcrest_memory::GuestRam;
 use images::*;
@@ -357,4 +357,46 @@ fn devices_are_bounded() {
         "1025 virtio-mmio devices: at most 1024 can be announced"
     );
     assert!(load(1024, 4096).is_ok(), "the limits are such that all fit");
+}
+
+#[test]
+fn devices_are_announced_on_the_command_line_within_its_limit() {
+    let device = MmioDevice {
+        base: 0xd000_0000,
+        len: 0x1000,
+        interrupt: 5,
+        edge: true,
+    };
+    let hardware = Hardware {
+        mmio: &[device; 2],
+        announce: Announce::CommandLine,
+        ..Hardware::default()
+    };
+    let words = " virtio_mmio.device=4K@0xd0000000:5".repeat(2);
+    for (bytes, at) in [(bzimage(), 0x228), (vmlinux(), 0x228)] {
+        let (image, ram) = (Image::from_bytes("kernel", bytes).unwrap(), ram(64 * MIB));
+        let config = BootConfig {
+            cmdline: "quiet -- -s",
+            ..BootConfig::default()
+        };
+        let loaded = load_with(&image, &ram, &config, &hardware).unwrap();
+        let cmdline = read_u32(&ram, loaded.registers.rsi + at);
+        let expected = format!("quiet{words} -- -s\0");
+        let found = read(&ram, cmdline.into(), expected.len());
+        assert_eq!(String::from_utf8(found).unwrap(), expected);
+    }
+    let image = Image::from_bytes("kernel", vmlinux()).unwrap();
+    let with_length = |len: usize| {
+        let cmdline = "x".repeat(len);
+        let config = BootConfig {
+            cmdline: &cmdline,
+            ..BootConfig::default()
+        };
+        load_with(&image, &ram(64 * MIB), &config, &hardware).map(|_| ())
+    };
+    with_length(2047 - words.len()).unwrap();
+    assert_eq!(
+        with_length(2048 - words.len()).unwrap_err().to_string(),
+        "the command line has 2048 bytes; kernel takes at most 2047"
+    );
 }

@@ -6,6 +6,8 @@ use crate::trap::vector::FIRST_INTERRUPT;
 /// Where the registers are: guest-physical, mapped uncached.
 const BASE: usize = 0xfee0_0000;
 
+#[cfg(feature = "virtio")]
+const ID: usize = 0x20;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS_VECTOR: usize = 0xf0;
 const TIMER_VECTOR: usize = 0x320;
@@ -25,6 +27,13 @@ const MASKED: u32 = 1 << 16;
 /// Turns the local APIC on.
 pub fn enable() {
     write(SPURIOUS_VECTOR, ENABLED | SPURIOUS);
+}
+
+/// The identifier of this processor's APIC, by which the IOAPIC reaches it.
+#[cfg(feature = "virtio")]
+pub(crate) fn id() -> u8 {
+    let [.., id] = read(ID).to_le_bytes();
+    id
 }
 
 /// Has the timer raise `vector` once, after `ticks`; 0 stops it.

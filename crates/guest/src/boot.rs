@@ -2,6 +2,8 @@
 #![allow(unsafe_code, reason = "the boot information is found by address")]
 
 use core::slice;
+#[cfg(feature = "virtio")]
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use goldcrest_abi::boot_info::{BootInfo, MAGIC, MemoryRegion, mark};
@@ -11,6 +13,10 @@ use crate::time;
 
 /// The boot information, once it has been checked.
 static INFO: AtomicPtr<BootInfo> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Set if all addresses below 4 GiB are mapped, RAM or not.
+#[cfg(feature = "virtio")]
+static ALL_MAPPED: AtomicBool = AtomicBool::new(false);
 
 /// Why boot information is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +89,33 @@ pub fn initrd() -> &'static [u8] {
     let (address, len) = info().map_or((0, 0), |info| (info.initrd, info.initrd_len));
     // SAFETY: as for `regions`; the allocator keeps away from it, as the host does not report it as usable.
     unsafe { slice_at(address, len) }
+}
+
+/// The flattened device tree; empty if there is none. It has the machine's virtio devices ([`abi`](crate::abi)).
+pub fn device_tree() -> &'static [u8] {
+    const HEADER: u64 = 8;
+    let address = info().map_or(0, |info| info.fdt);
+    // SAFETY: as for `regions`: a tree begins with its magic number and its size, both big-endian.
+    let header: &[u32] = unsafe { slice_at(address, HEADER / 4) };
+    match header {
+        // SAFETY: as above, and the tree has this many bytes.
+        [magic, size] if u32::from_be(*magic) == 0xd00d_feed => unsafe {
+            slice_at(address, u32::from_be(*size).into())
+        },
+        _ => &[],
+    }
+}
+
+/// Notes that all addresses below 4 GiB are mapped.
+#[cfg(feature = "virtio")]
+pub(crate) fn set_all_mapped() {
+    ALL_MAPPED.store(true, Ordering::Relaxed);
+}
+
+/// Whether all addresses below 4 GiB are mapped.
+#[cfg(feature = "virtio")]
+pub(crate) fn is_all_mapped() -> bool {
+    ALL_MAPPED.load(Ordering::Relaxed)
 }
 
 /// The command line; what is not UTF-8, and all that follows it, is left out.
@@ -185,6 +218,7 @@ mod tests {
             ("", [].as_slice(), [].as_slice())
         );
         assert_eq!(args().next(), None);
+        assert!(device_tree().is_empty());
     }
 
     #[test]

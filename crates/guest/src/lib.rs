@@ -1,7 +1,8 @@
 //! The runtime of a Rust unikernel: everything between the first instruction and `main`, and what `main` needs.
 //!
 //! A unikernel is a program that is its own kernel: `no_std`, one address space, one processor, no files. This crate
-//! gives it a console, a heap, time, readable reports of faults, handlers for interrupts, and an orderly end.
+//! gives it a console, a heap, time, readable reports of faults, handlers for interrupts, drivers for virtio devices, and an
+//! orderly end.
 //!
 //! # Writing one
 //!
@@ -65,6 +66,8 @@
     reason = "one of the examples is a whole build script"
 )]
 
+#[cfg(feature = "virtio")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -90,6 +93,8 @@ pub mod pvh;
 pub mod ring0;
 pub mod time;
 pub mod trap;
+#[cfg(feature = "virtio")]
+pub mod virtio;
 
 pub use boot::{args, command_line};
 pub use entry::Options;

@@ -56,6 +56,8 @@ pub unsafe fn start(start_info: u64, options: Options, main: Main) -> ! {
     let Some(layout) = Layout::choose(free, options.stack()) else {
         fail("there is too little free memory for its stack and tables")
     };
+    #[cfg(feature = "virtio")]
+    crate::boot::set_all_mapped();
     // SAFETY: the layout is within free memory, which is mapped; the stub has run, and nothing else does.
     unsafe {
         tables::install(&layout);

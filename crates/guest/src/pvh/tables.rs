@@ -15,8 +15,8 @@ use crate::trap::stubs;
 const LARGE_PAGE: u64 = 2 << 20;
 /// PML4, PDPT and the four page directories of 4 GiB.
 const FIXED: u64 = 6;
-/// The local APIC.
-const APIC: u64 = 0xfee0_0000;
+/// Devices' registers lie above, the APICs' among them. RAM that a host has there is used, only slowly.
+const REGISTERS: u64 = 0xc000_0000;
 
 // Bits of entries (SDM vol. 3A §4.5.4).
 const PRESENT: u64 = 1;
@@ -66,7 +66,7 @@ unsafe fn write_page_tables(layout: &Layout) {
             let start = index * LARGE_PAGE;
             let entry = if start < fine {
                 (pages + index * PAGE) | TABLE
-            } else if start == APIC {
+            } else if start >= REGISTERS {
                 start | LARGE | DATA | UNCACHED
             } else {
                 start | LARGE | DATA

@@ -1,0 +1,105 @@
+//! The registers of a device, and the wait for its interrupt.
+#![allow(unsafe_code, reason = "registers at an address")]
+
+use core::arch::asm;
+
+use super::interrupt::{self, Source};
+use super::{Device, Error};
+
+/// How a driver reaches its device: [`Mmio`] in a machine, something simpler in a test.
+pub trait Registers {
+    /// Reads the 32-bit register at `offset`.
+    fn read(&self, offset: u32) -> u32;
+
+    /// Writes the 32-bit register at `offset`. All that was stored before is in memory when the device looks.
+    fn write(&mut self, offset: u32, value: u32);
+
+    /// Waits for interrupts of the device until `done` says something. It is asked before every wait, when an
+    /// interrupt that follows can no longer be missed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupt`] if the device's interrupt cannot be waited for.
+    fn wait<T>(&mut self, done: impl FnMut(&mut Self) -> Option<T>) -> Result<T, Error>
+    where
+        Self: Sized;
+}
+
+/// Memory-mapped registers (virtio 1.3 §4.2), accessed by 32-bit `mov`: the plainest instruction there is, as a host may
+/// have to emulate it.
+#[derive(Debug)]
+pub struct Mmio {
+    device: Device,
+    /// The interrupt has a handler.
+    routed: bool,
+}
+
+impl Mmio {
+    /// The registers of a device. They exist and are mapped: a [`Device`] is only made of what the host announces.
+    pub(super) fn new(device: Device) -> Self {
+        Self {
+            device,
+            routed: false,
+        }
+    }
+}
+
+impl Registers for Mmio {
+    fn read(&self, offset: u32) -> u32 {
+        read(self.device.base(), offset)
+    }
+
+    fn write(&mut self, offset: u32, value: u32) {
+        write(self.device.base(), offset, value);
+    }
+
+    fn wait<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> Result<T, Error> {
+        if !self.routed {
+            interrupt::route(Source {
+                base: self.device.base(),
+                pin: self.device.interrupt(),
+                edge: self.device.is_edge_triggered(),
+            })?;
+            self.routed = true;
+        }
+        let _closed = interrupt::Closed::new();
+        loop {
+            if let Some(result) = done(self) {
+                return Ok(result);
+            }
+            crate::ring0::wait_for_interrupt();
+        }
+    }
+}
+
+impl Drop for Mmio {
+    fn drop(&mut self) {
+        if self.routed {
+            interrupt::unroute(self.device.interrupt());
+        }
+    }
+}
+
+/// Reads a register of the device at `base`.
+pub(super) fn read(base: u32, offset: u32) -> u32 {
+    let value;
+    let address = u64::from(base) + u64::from(offset);
+    // SAFETY: the host announced a device's registers at this address and has them mapped; reading a register does not
+    // reach memory, and what it does to the device is the driver's business.
+    unsafe {
+        asm!("mov {value:e}, [{address}]", address = in(reg) address, value = out(reg) value,
+            options(nostack, preserves_flags));
+    }
+    value
+}
+
+/// Writes a register of the device at `base`.
+pub(super) fn write(base: u32, offset: u32, value: u32) {
+    let address = u64::from(base) + u64::from(offset);
+    // SAFETY: as in `read`. What the device then does to memory is in the buffers that the driver lent to it, which is
+    // argued where a buffer is lent (`Queue::add`).
+    unsafe {
+        asm!("mov [{address}], {value:e}", address = in(reg) address, value = in(reg) value,
+            options(nostack, preserves_flags));
+    }
+}

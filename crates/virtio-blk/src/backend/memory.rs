@@ -1,0 +1,153 @@
+//! A disk in memory.
+
+use std::collections::VecDeque;
+use std::io;
+
+use goldcrest_memory::io::Segment;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use super::{Backend, Operation, Start};
+use crate::spec::SECTOR_SIZE;
+
+/// A disk whose bytes are in memory, for tests, fuzzers and scratch space.
+///
+/// Everything is over at once, unless it is [deferred](Self::deferred).
+#[derive(Debug)]
+pub struct MemoryDisk {
+    bytes: Vec<u8>,
+    read_only: bool,
+    deferred: bool,
+    memory: Option<GuestMemoryMmap>,
+    /// What is over but has not been told.
+    over: VecDeque<(u32, io::Result<()>)>,
+}
+
+impl MemoryDisk {
+    /// A disk of `bytes`, filled up with zeros to whole sectors.
+    pub fn new(mut bytes: Vec<u8>) -> Self {
+        let sector = usize::try_from(SECTOR_SIZE).unwrap_or(usize::MAX);
+        bytes.resize(bytes.len().next_multiple_of(sector), 0);
+        Self {
+            bytes,
+            read_only: false,
+            deferred: false,
+            memory: None,
+            over: VecDeque::new(),
+        }
+    }
+
+    /// The same disk, which can only be read.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// The same disk, which tells of operations by [`Backend::completions`] only, as a disk in a file may: the latest
+    /// first, so that nobody relies on an order.
+    pub fn deferred(mut self) -> Self {
+        self.deferred = true;
+        self
+    }
+
+    /// What is on it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn run(&mut self, operation: &Operation<'_>) -> io::Result<()> {
+        match operation {
+            Operation::Read { offset, segments } => self.transfer(*offset, segments, false),
+            Operation::Write {
+                offset, segments, ..
+            } => self.transfer(*offset, segments, true),
+            Operation::Flush => Ok(()),
+            Operation::Discard { offset, len } | Operation::WriteZeroes { offset, len, .. } => {
+                self.part(*offset, *len)?.fill(0);
+                Ok(())
+            }
+        }
+    }
+
+    fn transfer(&mut self, offset: u64, segments: &[Segment], write: bool) -> io::Result<()> {
+        let Some(memory) = self.memory.take() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let result = self.transfer_with(&memory, offset, segments, write);
+        self.memory = Some(memory);
+        result
+    }
+
+    fn transfer_with(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        mut offset: u64,
+        segments: &[Segment],
+        write: bool,
+    ) -> io::Result<()> {
+        for segment in segments {
+            let len = usize::try_from(segment.len).unwrap_or(usize::MAX);
+            for slice in memory.get_slices(GuestAddress(segment.address), len) {
+                let slice = slice.map_err(io::Error::other)?;
+                let part = self.part(offset, slice.len() as u64)?;
+                if write {
+                    slice.copy_to(part);
+                } else {
+                    slice.copy_from(part);
+                }
+                offset = offset.saturating_add(slice.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, offset: u64, len: u64) -> io::Result<&mut [u8]> {
+        let end = offset.checked_add(len);
+        let range = usize::try_from(offset)
+            .ok()
+            .zip(end.and_then(|end| end.try_into().ok()));
+        range
+            .and_then(|(start, end): (usize, usize)| self.bytes.get_mut(start..end))
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Backend for MemoryDisk {
+    fn capacity(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn attach(&mut self, memory: &GuestMemoryMmap, depth: u32) {
+        self.memory = Some(memory.clone());
+        self.over.clear();
+        self.over.reserve(usize::try_from(depth).unwrap_or(0));
+    }
+
+    fn start(&mut self, operation: &Operation<'_>, token: u32) -> Start {
+        let result = self.run(operation);
+        if !self.deferred {
+            return Start::Done(result);
+        }
+        self.over.push_front((token, result));
+        Start::Pending
+    }
+
+    fn completions(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> bool {
+        for (token, result) in self.over.drain(..) {
+            complete(token, result);
+        }
+        true
+    }
+
+    fn wait_all(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> io::Result<()> {
+        self.completions(complete);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.over.clear();
+    }
+}
