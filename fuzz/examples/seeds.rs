@@ -1,0 +1,161 @@
+//! Writes the seeds that no fuzzer would find soon: images and snapshots that are well-formed.
+//!
+//! `cargo run --example seeds -- FOLDER` writes them to `FOLDER/TARGET/`. `ci/fuzz` starts from them and from `corpus/`.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use goldcrest_abi::note::{DirectEntry, FLAG_PVCLOCK};
+use goldcrest_bus::Device;
+use goldcrest_chipset::{I8042, Output, Rtc, Serial, SystemClock};
+use goldcrest_irq::{Ioapic, IrqLine, Msi, MsiSink, Pic};
+use goldcrest_snapshot::{Snapshot, seal};
+use images::{bzimage, direct_note, patch, pvh_kernel, unikernel, vmlinux};
+
+#[path = "../../crates/boot/tests/images/mod.rs"]
+mod images;
+
+/// How an image is loaded: the last two bytes of its seed. As it offers itself; with all that a guest can be given; and
+/// the same in memory on both sides of the hole below 4 GiB.
+const WAYS: [[u8; 2]; 3] = [[0x04, 0], [0xf4, 0x13], [0xff, 0x0f]];
+/// Bytes of a segment that a seed needs.
+const SEGMENT_BYTES: usize = 16;
+
+type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args()
+        .nth(1)
+        .ok_or("name the folder to write to")?;
+    let mut count = 0;
+    for (target, seed) in [image_seeds(), cmdline_seeds(), snapshot_seeds()?].concat() {
+        let folder = Path::new(&folder).join(target);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join(format!("seed-{count:02}")), seed)?;
+        count += 1;
+    }
+    println!("{count} seeds");
+    Ok(())
+}
+
+fn image_seeds() -> Seeds {
+    let traps = DirectEntry {
+        flags: FLAG_PVCLOCK,
+        trap_vectors: 0x10_0200,
+        trap_stack: 0x10_b000,
+        syscall_entry: 0x10_0100,
+        ..direct_note(0x10_0000)
+    };
+    let ring_0 = DirectEntry {
+        ring: 0,
+        stack_size: 0x4000,
+        ..direct_note(0x10_0000)
+    };
+    let elves = [
+        unikernel(&traps),
+        unikernel(&ring_0),
+        pvh_kernel(&0x100_0000u32.to_le_bytes()),
+        pvh_kernel(&0x100_0000u64.to_le_bytes()),
+        vmlinux(),
+    ];
+    // A kernel of 33 units, one more than lie before its entry point.
+    let kernel =
+        patch(bzimage(), 0x1f4, &33u32.to_le_bytes())[..images::KERNEL_OFFSET + 33 * 16].to_vec();
+    let fixed = patch(kernel.clone(), 0x234, &[0]);
+    let elves = elves.iter().map(|elf| ("elf", compact(elf)));
+    let kernels = [("bzimage", kernel), ("bzimage", fixed)];
+    let images: Vec<_> = elves.chain(kernels).collect();
+    images
+        .iter()
+        .flat_map(|(target, image)| WAYS.map(|way| (*target, [image, &way[..]].concat())))
+        .collect()
+}
+
+/// The same ELF without most of its segments' bytes, and without padding.
+fn compact(elf: &[u8]) -> Vec<u8> {
+    let field = |at: usize| usize::try_from(images_u64(elf, at)).unwrap_or(usize::MAX);
+    let count = usize::from(elf[56]);
+    let headers_end = images::PROGRAM_HEADERS + 56 * count;
+    let mut small = elf[..headers_end].to_vec();
+    for header in (images::PROGRAM_HEADERS..headers_end).step_by(56) {
+        let (offset, size) = (field(header + 8), field(header + 32));
+        let is_note = elf[header] == 4;
+        let kept = if is_note {
+            size
+        } else {
+            size.min(SEGMENT_BYTES)
+        };
+        let at = small.len();
+        small[header + 8..header + 16].copy_from_slice(&(at as u64).to_le_bytes());
+        small[header + 32..header + 40].copy_from_slice(&(kept as u64).to_le_bytes());
+        small.extend_from_slice(&elf[offset..offset + kept]);
+    }
+    small
+}
+
+fn images_u64(bytes: &[u8], at: usize) -> u64 {
+    let field = bytes[at..]
+        .first_chunk()
+        .expect("the images are well-formed");
+    u64::from_le_bytes(*field)
+}
+
+/// Each image with a command line, and at the limits of those that have one.
+fn cmdline_seeds() -> Seeds {
+    let line = |choice: u8, text: &[u8]| ("cmdline", [&[choice], text].concat());
+    let text = "console=ttyS0 naïve\tquiet".as_bytes();
+    let plain = (0..4).map(|image| line(image, text));
+    let limits = [2047, 2048].map(|len| line(1, &vec![b'x'; len]));
+    plain.chain(limits).collect()
+}
+
+/// Every kind of snapshot: its envelope, and its state alone as the target `state` takes it.
+fn snapshot_seeds() -> Result<Seeds, Box<dyn Error>> {
+    struct Nowhere;
+    impl MsiSink for Nowhere {
+        fn signal(&self, _: Msi) {}
+    }
+    let mut serial = Serial::new(IrqLine::detached(), Output::discard());
+    let _ = serial.write(1, &[3, 0, 3, 8]);
+    serial.enqueue(b"hello");
+    let pic = Pic::new(IrqLine::detached());
+    for (_, mut ports) in pic.ports() {
+        let _ = ports.write(0, &[0x11, 0x30]);
+    }
+    let mut ioapic = Ioapic::new(std::sync::Arc::new(Nowhere));
+    let line = ioapic.line(4);
+    for (select, value) in [(0x18u32, 0x8031u32), (0x19, 0x0100_0000)] {
+        let _ = ioapic.write(0, &select.to_le_bytes());
+        let _ = ioapic.write(0x10, &value.to_le_bytes());
+    }
+    line.set(true);
+    let envelopes = [
+        sealed(&serial)?,
+        sealed(&Rtc::new(SystemClock))?,
+        sealed(&I8042::default())?,
+        sealed(&pic)?,
+        sealed(&ioapic)?,
+    ];
+    let seeds = (0u8..)
+        .zip(envelopes)
+        .flat_map(|(choice, (envelope, state))| {
+            let len = u8::try_from(state.len()).expect("states are short");
+            // What the device goes through after it: a few accesses, and saving it once more.
+            let then = [0x00, 0x80, 0x01, 0x0f, 0x00, 0x00, 0x02, 0xff];
+            [
+                ("envelope", [&[choice], &envelope[..]].concat()),
+                ("envelope", [&[choice | 0x80], &envelope[..]].concat()),
+                ("state", [&[choice, len], &state[..], &then].concat()),
+            ]
+        });
+    Ok(seeds.collect())
+}
+
+/// The envelope of an object's state, and the state in it.
+fn sealed<S: Snapshot>(object: &S) -> Result<(Vec<u8>, Vec<u8>), Box<dyn Error>> {
+    let envelope = seal(object)?;
+    // Magic, length of the kind, version, length of the state; and the checksum behind.
+    let state = envelope[4 + 1 + S::KIND.len() + 2 + 4..envelope.len() - 4].to_vec();
+    Ok((envelope, state))
+}

@@ -1,0 +1,77 @@
+//! Goldcrest's fuzz targets: everything that a guest, an image or a snapshot can say to the monitor.
+//!
+//! A target is a module here with a function `run` that takes bytes, any bytes, and asserts what must hold. It is called
+//! by libFuzzer (`fuzz_targets/`, built by cargo-fuzz), and by `cargo test`, which replays the seed corpora. A run
+//! depends on its bytes alone, and leaves nothing behind.
+//!
+//! ```
+//! // The guest of the serial port reads its eight registers, by an access of eight bytes.
+//! goldcrest_fuzz::serial::run(&[0xff, 0, 7, 0]);
+//! ```
+//!
+//! # A new target
+//!
+//! A module, a line in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` in `Cargo.toml`, and a seed or two in
+//! `corpus/NAME/`. `cargo test` says what is missing; `docs/fuzzing.md` has the steps.
+
+pub mod access;
+pub mod saved;
+
+pub mod bus;
+pub mod bzimage;
+pub mod cmdline;
+pub mod debug_exit;
+pub mod doorbell;
+pub mod elf;
+pub mod elf_layout;
+pub mod envelope;
+mod guest;
+pub mod i8042;
+#[path = "../../crates/boot/tests/images/mod.rs"]
+mod images;
+pub mod ioapic;
+mod libfuzzer;
+pub mod parse;
+pub mod pic;
+pub mod power;
+pub mod rtc;
+pub mod serial;
+pub mod state;
+
+#[doc(hidden)]
+pub use libfuzzer::*;
+
+/// A fuzz target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name: of the module, the file in `fuzz_targets/`, the program and the corpus.
+    pub name: &'static str,
+    /// Runs it once. It panics if something does not hold.
+    pub run: fn(&[u8]),
+}
+
+impl Target {
+    const fn new(name: &'static str, run: fn(&[u8])) -> Self {
+        Self { name, run }
+    }
+}
+
+/// All targets, by name.
+pub const TARGETS: &[Target] = &[
+    Target::new("bus", bus::run),
+    Target::new("bzimage", bzimage::run),
+    Target::new("cmdline", cmdline::run),
+    Target::new("debug_exit", debug_exit::run),
+    Target::new("doorbell", doorbell::run),
+    Target::new("elf", elf::run),
+    Target::new("elf_layout", elf_layout::run),
+    Target::new("envelope", envelope::run),
+    Target::new("i8042", i8042::run),
+    Target::new("ioapic", ioapic::run),
+    Target::new("parse", parse::run),
+    Target::new("pic", pic::run),
+    Target::new("power", power::run),
+    Target::new("rtc", rtc::run),
+    Target::new("serial", serial::run),
+    Target::new("state", state::run),
+];
