@@ -1,6 +1,6 @@
 //! Writes the seeds that no fuzzer would find soon: images and snapshots that are well-formed.
 //!
-//! `cargo run --example seeds -- FOLDER` writes them to `FOLDER/TARGET/`. `ci/fuzz` starts from them and from `corpus/`.
+//! `cargo run --example seeds -- FOLDER` writes them to `FOLDER/TARGET/`. `ci/fuzz` starts from them and `corpus/`.
 
 use std::error::Error;
 use std::fs;

@@ -163,7 +163,8 @@ struct Page {
     user: bool,
 }
 
-/// Walks 4-level page tables as a processor does (SDM vol. 3A §4.5). Fails if they lead out of RAM, or to another address.
+/// Walks 4-level page tables as a processor does (SDM vol. 3A §4.5). Fails if they lead out of RAM or
+/// to another address.
 fn translate(ram: &GuestRam, cr3: u64, address: u64) -> Option<Page> {
     const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
     let mut page = Page {

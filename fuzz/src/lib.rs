@@ -1,8 +1,8 @@
 //! Goldcrest's fuzz targets: everything that a guest, an image or a snapshot can say to the monitor.
 //!
-//! A target is a module here with a function `run` that takes bytes, any bytes, and asserts what must hold. It is called
-//! by libFuzzer (`fuzz_targets/`, built by cargo-fuzz), and by `cargo test`, which replays the seed corpora. A run
-//! depends on its bytes alone, and leaves nothing behind.
+//! A target is a module here with a function `run` that takes any bytes and asserts what must hold. It is called by
+//! libFuzzer (`fuzz_targets/`, built by cargo-fuzz), and by `cargo test`, which replays the seed corpora. A run depends
+//! on its bytes alone, and leaves nothing behind.
 //!
 //! ```
 //! // The guest of the serial port reads its eight registers, by an access of eight bytes.
