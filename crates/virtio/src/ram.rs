@@ -1,7 +1,9 @@
 //! Guest RAM as devices reach it.
 
+use std::sync::atomic::Ordering;
+
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
 };
 
 use crate::QueueError;
@@ -101,6 +103,19 @@ impl<'m> Ram<'m> {
         }
         Ok(())
     }
+}
+
+/// A little-endian number in a part of a queue that was checked to hold it; 0 where it was not.
+#[inline]
+pub(crate) fn load_u16(slice: &VolatileSlice<'_>, offset: usize, order: Ordering) -> u16 {
+    slice.load(offset, order).map_or(0, u16::from_le)
+}
+
+/// Stores a little-endian number in a part of a queue that was checked to hold it.
+#[inline]
+pub(crate) fn store_u16(slice: &VolatileSlice<'_>, offset: usize, value: u16, order: Ordering) {
+    // Cannot fail: queues are aligned and long enough, or they are not used.
+    let _ = slice.store(value.to_le(), offset, order);
 }
 
 #[cfg(test)]
