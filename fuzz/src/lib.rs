@@ -22,6 +22,8 @@ pub mod bzimage;
 pub mod cmdline;
 pub mod debug_exit;
 pub mod doorbell;
+#[path = "../../crates/virtio/tests/echo/mod.rs"]
+mod echo;
 pub mod elf;
 pub mod elf_layout;
 pub mod envelope;
@@ -31,12 +33,16 @@ pub mod i8042;
 mod images;
 pub mod ioapic;
 mod libfuzzer;
+pub mod mmio;
 pub mod parse;
 pub mod pic;
 pub mod power;
 pub mod rtc;
 pub mod serial;
 pub mod state;
+pub mod virtio_blk;
+pub mod virtio_console;
+pub mod virtio_rng;
 
 #[doc(hidden)]
 pub use libfuzzer::*;
@@ -68,10 +74,14 @@ pub const TARGETS: &[Target] = &[
     Target::new("envelope", envelope::run),
     Target::new("i8042", i8042::run),
     Target::new("ioapic", ioapic::run),
+    Target::new("mmio", mmio::run),
     Target::new("parse", parse::run),
     Target::new("pic", pic::run),
     Target::new("power", power::run),
     Target::new("rtc", rtc::run),
     Target::new("serial", serial::run),
     Target::new("state", state::run),
+    Target::new("virtio_blk", virtio_blk::run),
+    Target::new("virtio_console", virtio_console::run),
+    Target::new("virtio_rng", virtio_rng::run),
 ];

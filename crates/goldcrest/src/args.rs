@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
+use goldcrest_monitor::{ConsoleConfig, DiskConfig};
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
 ///
@@ -30,6 +31,9 @@ Examples:
   goldcrest run                                   the built-in demo
   goldcrest run app.elf --timeline -- --port 80   a unikernel with arguments; where start-up went
   goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
+  goldcrest run vmlinuz --disk root.img --cmdline 'console=ttyS0 root=/dev/vda' --memory 512M
+  goldcrest run vmlinuz --disk a.img,ro,id=tools --disk b.img,rate=50M+1000ops --initrd initrd.img
+  goldcrest run vmlinuz --console stdio --serial none --cmdline 'console=hvc0' --disk root.img
   goldcrest run app.elf --timeout 2.5 --serial log.txt
 
 On a terminal, Ctrl-a x ends the guest, and Ctrl-a Ctrl-a sends it one Ctrl-a.
@@ -42,7 +46,7 @@ signal n.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Boot a guest and run it to its end
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Say what an image is and how `run` would start it
     Inspect {
         /// A kernel or unikernel
@@ -93,6 +97,30 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
     pub(crate) serial: PathBuf,
 
+    /// A disk, for example root.img,ro; may be repeated
+    ///
+    /// Options: ro (the guest can only read it), direct (past the host's page cache), id=ID (its name, up to 20
+    /// bytes), rate=RATE (10M for bytes per second, 500ops, or 10M+500ops; a burst follows a slash: 10M/40M). A comma
+    /// in the path is written twice.
+    #[arg(long, value_name = "PATH[,OPTION]...")]
+    pub(crate) disk: Vec<DiskConfig>,
+
+    /// A virtio console, in Linux /dev/hvc0: stdio, pty, file:PATH or socket:PATH; may be repeated
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) console: Vec<ConsoleConfig>,
+
+    /// Give the guest a source of entropy [default: kernels get one, unikernels do not]
+    #[arg(long, overrides_with = "no_rng")]
+    pub(crate) rng: bool,
+
+    /// Give the guest no source of entropy
+    #[arg(long, overrides_with = "rng")]
+    pub(crate) no_rng: bool,
+
+    /// How a kernel is told of its virtio devices
+    #[arg(long, value_enum, default_value_t = Announce::Acpi)]
+    pub(crate) announce: Announce,
+
     /// Show where start-up went: text and json on stderr, svg in timeline.svg
     #[arg(
         long,
@@ -141,6 +169,14 @@ pub(crate) enum TimelineFormat {
     Text,
     Json,
     Svg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Announce {
+    /// By ACPI
+    Acpi,
+    /// By virtio_mmio.device= on the command line, for kernels without ACPI
+    Cmdline,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -59,6 +59,8 @@ impl From<MonitorError> for Failure {
             MonitorError::Boot(BootError::Read { .. }) => FAILED,
             MonitorError::Boot(_)
             | MonitorError::Cpus { .. }
+            | MonitorError::Device { .. }
+            | MonitorError::VirtioDevices { .. }
             | MonitorError::Memory(MemoryError::Size { .. }) => USAGE,
             _ => FAILED,
         };

@@ -3,6 +3,7 @@
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod args;
+mod devices;
 mod doctor;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod entry;

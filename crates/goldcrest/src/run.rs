@@ -1,6 +1,6 @@
 //! `goldcrest run`: from options to a machine, and from its end to an exit status.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use goldcrest_boot::Image;
+use goldcrest_boot::{Announce, Image};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage, StopReason,
+    ConsoleConfig, DiskConfig, Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage,
+    StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -19,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use crate::args::{self, RunOptions};
 use crate::failure::Failure;
 use crate::terminal::Stdin;
-use crate::{say, signals, terminal, timeline};
+use crate::{devices, say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
 static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -59,11 +60,14 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
-    let images: Vec<_> = [Some(&image), initrd.as_ref()]
-        .into_iter()
-        .flatten()
-        .collect();
-    let (output, input) = serial(&options.serial, &images)?;
+    let taken = taken(&image, initrd.as_ref(), &options.disk);
+    let (output, mut input) = serial(&options.serial, &taken)?;
+    if options.console.contains(&ConsoleConfig::Stdio) {
+        // What is typed has one reader.
+        input = None;
+    }
+    let control = Arc::default();
+    let virtio = devices::virtio(options, &image, &taken, &control)?;
     let mut words = vec![options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
@@ -75,11 +79,17 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         cpus: options.cpus,
         output,
         input,
+        virtio,
+        announce: match options.announce {
+            args::Announce::Acpi => Announce::Acpi,
+            args::Announce::Cmdline => Announce::CommandLine,
+        },
         on_reset: match options.on_reset {
             args::OnReset::Exit => OnReset::Exit,
             args::OnReset::Reboot => OnReset::Reboot,
         },
         timeout: options.timeout,
+        control,
         ..MachineConfig::new(image)
     })
 }
@@ -101,12 +111,12 @@ fn memory_config(options: &RunOptions) -> MemoryConfig {
 }
 
 /// The two ends of the serial port.
-fn serial(target: &Path, images: &[&Image]) -> Result<(Output, Option<Input>), Failure> {
+fn serial(target: &Path, taken: &[Metadata]) -> Result<(Output, Option<Input>), Failure> {
     match target.to_str() {
         Some("stdio") => Ok((standard_output()?, standard_input()?)),
         Some("none") => Ok((Output::discard(), None)),
         _ => {
-            let file = create_log(target, images).map_err(|source| {
+            let file = create_log(target, taken).map_err(|source| {
                 Failure::usage(
                     format_args!("cannot create the serial log {}", target.display()),
                     source,
@@ -117,8 +127,18 @@ fn serial(target: &Path, images: &[&Image]) -> Result<(Output, Option<Input>), F
     }
 }
 
-/// Creates or empties a file, which must not be one of those that the guest is started from.
-fn create_log(path: &Path, images: &[&Image]) -> io::Result<File> {
+/// The files that the guest is started from, and those that it writes to.
+fn taken(image: &Image, initrd: Option<&Image>, disks: &[DiskConfig]) -> Vec<Metadata> {
+    let images = [Some(image), initrd].into_iter().flatten();
+    let images = images.filter_map(|image| image.file()?.metadata().ok());
+    let disks = disks
+        .iter()
+        .filter_map(|disk| fs::metadata(&disk.path).ok());
+    images.chain(disks).collect()
+}
+
+/// Creates or empties a file, which must not be one of those that are `taken`.
+pub(crate) fn create_log(path: &Path, taken: &[Metadata]) -> io::Result<File> {
     let log = File::options()
         .write(true)
         .create(true)
@@ -126,12 +146,10 @@ fn create_log(path: &Path, images: &[&Image]) -> io::Result<File> {
         .open(path)?;
     let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     let metadata = log.metadata()?;
-    for file in images.iter().filter_map(|image| image.file()) {
-        if same(&file.metadata()?, &metadata) {
-            return Err(io::Error::other(
-                "it is the guest's image; choose another file",
-            ));
-        }
+    if taken.iter().any(|file| same(file, &metadata)) {
+        return Err(io::Error::other(
+            "it is the guest's image or disk; choose another file",
+        ));
     }
     // Devices and pipes have no length to set.
     if metadata.is_file() {
@@ -170,7 +188,7 @@ fn standard_output() -> Result<Output, Failure> {
     Ok(Output::new(Sink(file)))
 }
 
-fn standard_input() -> Result<Option<Input>, Failure> {
+pub(crate) fn standard_input() -> Result<Option<Input>, Failure> {
     let kind = terminal::stdin_kind();
     if kind == Stdin::Background {
         return Ok(None);
@@ -188,7 +206,7 @@ fn standard_input() -> Result<Option<Input>, Failure> {
     }))
 }
 
-fn duplicate(fd: std::os::fd::BorrowedFd<'_>, what: &str) -> Result<File, Failure> {
+pub(crate) fn duplicate(fd: std::os::fd::BorrowedFd<'_>, what: &str) -> Result<File, Failure> {
     match fd.try_clone_to_owned() {
         Ok(owned) => Ok(owned.into()),
         Err(source) => Err(Failure::failed(format_args!("cannot use {what}"), source)),

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goldcrest_boot::{Image, Protocol};
+use goldcrest_boot::{Announce, Image, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
-use crate::{Control, CustomDevice, Timeline};
+use crate::{Control, CustomDevice, Timeline, VirtioConfig};
 
 /// A machine, before it exists.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ pub struct MachineConfig {
     pub input: Option<Input>,
     /// Devices of one's own.
     pub devices: Vec<CustomDevice>,
+    /// virtio devices, in the order in which the guest finds them.
+    pub virtio: Vec<VirtioConfig>,
+    /// How a kernel is told of its virtio devices.
+    pub announce: Announce,
     /// What a reset does.
     pub on_reset: OnReset,
     /// How long the machine may run, from its first start.
@@ -55,6 +59,8 @@ impl MachineConfig {
             output: Output::discard(),
             input: None,
             devices: Vec::new(),
+            virtio: Vec::new(),
+            announce: Announce::default(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),

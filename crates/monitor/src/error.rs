@@ -33,6 +33,22 @@ pub enum MonitorError {
         /// The RAM that it overlaps.
         ram: Range,
     },
+    /// A device could not be made.
+    #[error("{source}")]
+    Device {
+        /// The device.
+        name: String,
+        /// Why.
+        source: crate::DeviceFailure,
+    },
+    /// More virtio devices than there is room for.
+    #[error("{count} virtio devices are not possible: choose at most {max}")]
+    VirtioDevices {
+        /// How many were asked for.
+        count: usize,
+        /// How many are possible.
+        max: usize,
+    },
     /// An impossible number of CPUs.
     #[error("{cpus} CPUs are not possible: choose from 1 to {max}")]
     Cpus {

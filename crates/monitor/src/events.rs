@@ -1,6 +1,7 @@
 //! The event loop: one thread for everything that waits on the host, started when something first does.
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -29,12 +30,21 @@ impl EventThreads {
         board: Arc<Board>,
         make: impl FnOnce() -> io::Result<Subscriber> + Send + 'static,
     ) -> io::Result<()> {
+        self.start_loop(board, |stop| run(stop, make()?))
+    }
+
+    /// Starts a thread that does `work` until it is stopped; `board` is told if it fails.
+    pub(crate) fn start_loop(
+        &self,
+        board: Arc<Board>,
+        work: impl FnOnce(Stop) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
         let stop = Stop::new()?;
         let stop_too = stop.try_clone()?;
         let thread = thread::Builder::new()
             .name("events".into())
             .spawn(move || {
-                if let Err(source) = make().and_then(|subscriber| run(stop_too, subscriber)) {
+                if let Err(source) = work(stop_too) {
                     board.events_failed("run the event loop", source);
                 }
             })?;
@@ -70,7 +80,7 @@ fn run(stop: Stop, subscriber: Subscriber) -> io::Result<()> {
 }
 
 /// Ends a loop.
-struct Stop {
+pub(crate) struct Stop {
     flag: Arc<AtomicBool>,
     event: EventFd,
 }
@@ -88,6 +98,15 @@ impl Stop {
             flag: self.flag.clone(),
             event: self.event.try_clone()?,
         })
+    }
+
+    /// Readable when the loop is to end.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.event.as_raw_fd()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.flag.load(Ordering::SeqCst)
     }
 
     fn stop(&self) -> io::Result<()> {

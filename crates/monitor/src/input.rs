@@ -162,13 +162,13 @@ impl MutEventSubscriber for SerialInput {
 
 /// `Ctrl-a x` in a stream of bytes.
 #[derive(Default)]
-struct Escape {
+pub(crate) struct Escape {
     begun: bool,
 }
 
 impl Escape {
     /// Appends what is for the guest to `out`. Returns whether the sequence was completed; what follows it is dropped.
-    fn filter(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    pub(crate) fn filter(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         for &byte in bytes {
             match (self.begun, byte) {
                 (true, b'x') => return true,

@@ -30,26 +30,35 @@
 //! the serial port's FIFO; it cannot wake the event loop more often than the host gives it input.
 
 mod config;
+mod console;
 mod control;
 mod cpu;
 mod custom;
+mod device_loop;
+mod disk;
 mod error;
 mod events;
 mod input;
 mod machine;
+mod options;
 mod outcome;
 mod timeline;
+mod virtio;
 
 pub use config::{Input, MachineConfig, OnReset};
+pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};
+pub use disk::DiskConfig;
 pub use error::MonitorError;
 pub use machine::{Machine, run};
+pub use options::OptionError;
 pub use outcome::Outcome;
 pub use timeline::{Stage, Timeline};
+pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device};
 
 /// What a configuration is made of, from the crates below.
-pub use goldcrest_boot::{Image, Protocol};
+pub use goldcrest_boot::{Announce, Image, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
 

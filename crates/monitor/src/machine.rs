@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use goldcrest_abi::boot_info::{BootInfo, mark};
-use goldcrest_boot::{BootConfig, Hardware, Loaded, Protocol};
+use goldcrest_boot::{BootConfig, Hardware, Loaded, MmioDevice, Protocol};
 use goldcrest_bus::{Bus, Range, shared};
 use goldcrest_chipset::{
     DebugExit, Doorbell, I8042, Power, Rtc, Serial, SystemClock, debug_exit, doorbell, i8042,
@@ -20,9 +20,10 @@ use goldcrest_vcpu::{Exit, Hypervisor, Vcpu, VcpuError, Vm};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::cpu::{Board, End, WakeCpu};
+use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::input::SerialInput;
-use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring};
+use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring, virtio};
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -89,7 +90,8 @@ impl<'a, V: Vm> Machine<'a, V> {
         let large = config.memory.size >= LARGE_MEMORY;
         let gigabyte_pages = large && hypervisor.cpuid()?.has_gigabyte_pages();
         let tsc_khz = vcpus.first().map_or(0, Vcpu::tsc_khz);
-        let loaded = load(config, &ram, gigabyte_pages, tsc_khz)?;
+        let mmio = virtio::announced(config.virtio.len())?;
+        let loaded = load(config, &ram, &mmio, gigabyte_pages, tsc_khz)?;
         mark(Stage::ImageLoaded);
         if loaded.cpuid || large || config.cpus > 1 {
             let cpuid = hypervisor.cpuid()?;
@@ -100,7 +102,7 @@ impl<'a, V: Vm> Machine<'a, V> {
         if let Some(vcpu) = vcpus.first_mut() {
             start(vcpu, &loaded, &ram)?;
         }
-        let (board, events) = board(config, &ram, Ioapic::new(vm.msi_sink()))?;
+        let (board, events) = board(config, &ram, &mmio, Ioapic::new(vm.msi_sink()))?;
         mark(Stage::VcpuReady);
         Ok(Self {
             config,
@@ -180,6 +182,7 @@ fn run_cpus<C: Vcpu>(vcpus: &mut [C], board: &Board) {
 fn load(
     config: &MachineConfig,
     ram: &GuestRam,
+    mmio: &[MmioDevice],
     gigabyte_pages: bool,
     tsc_khz: u64,
 ) -> Result<Loaded, MonitorError> {
@@ -201,6 +204,8 @@ fn load(
     let hardware = Hardware {
         serial: true,
         rtc: true,
+        mmio,
+        announce: config.announce,
         ..Hardware::default()
     };
     Ok(goldcrest_boot::load_with(
@@ -246,6 +251,7 @@ fn start(vcpu: &mut impl Vcpu, loaded: &Loaded, ram: &GuestRam) -> Result<(), Mo
 fn board(
     config: &MachineConfig,
     ram: &GuestRam,
+    mmio: &[MmioDevice],
     ioapic: Ioapic,
 ) -> Result<(Arc<Board>, Arc<EventThreads>), MonitorError> {
     let wake = Arc::new(WakeCpu::default());
@@ -277,6 +283,8 @@ fn board(
     for device in &config.devices {
         device.add(&wiring, &mut ports, &mut memory)?;
     }
+    let devices = Arc::new(DeviceLoop::default());
+    virtio::attach(&config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
     let board = Arc::new(Board {
         ports,
         memory,
@@ -288,6 +296,7 @@ fn board(
         end: End::default(),
     });
     let events = Arc::new(EventThreads::default());
+    devices.connect(&board, &events);
     feed_input(config, &serial, &board, &events);
     Ok((board, events))
 }

@@ -117,3 +117,42 @@ pub trait Backend: Send {
     /// unknown.
     fn reset(&mut self) {}
 }
+
+/// A disk whose kind is known when the machine is made.
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn capacity(&self) -> u64 {
+        (**self).capacity()
+    }
+
+    fn read_only(&self) -> bool {
+        (**self).read_only()
+    }
+
+    fn attach(&mut self, memory: &GuestMemoryMmap, depth: u32) {
+        (**self).attach(memory, depth);
+    }
+
+    fn start(&mut self, operation: &Operation<'_>, token: u32) -> Start {
+        (**self).start(operation, token)
+    }
+
+    fn submit(&mut self) -> bool {
+        (**self).submit()
+    }
+
+    fn completions(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> bool {
+        (**self).completions(complete)
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).event_fd()
+    }
+
+    fn wait_all(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> io::Result<()> {
+        (**self).wait_all(complete)
+    }
+
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::spec::SECTOR_SIZE;
+use crate::config::{MAX_QUEUE_SIZE, MAX_QUEUES};
+use crate::spec::{SECTOR_SIZE, request::ID_SIZE};
 
 /// Why a disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,26 @@ pub enum DiskError {
         path: PathBuf,
         /// Why, if the kernel said so.
         source: Option<io::Error>,
+    },
+    /// A number of queues that a disk cannot have.
+    #[error("disk with {0} queues, not 1 to {MAX_QUEUES}")]
+    Queues(u16),
+    /// A size that a disk's queue cannot have.
+    #[error("disk's queue size {0} is not a power of two from 4 to {MAX_QUEUE_SIZE}")]
+    QueueSize(u16),
+    /// A name that a driver has no room for.
+    #[error("disk name {id:?} has {} bytes, the limit is {ID_SIZE}", id.len())]
+    Id {
+        /// The name.
+        id: String,
+    },
+    /// A physical block that is out of proportion.
+    #[error("disk with a physical block of 2^{exponent} logical blocks, the limit is 2^{max}")]
+    PhysicalBlock {
+        /// The exponent.
+        exponent: u8,
+        /// The greatest.
+        max: u8,
     },
 }
 

@@ -11,8 +11,8 @@
 use goldcrest_bus::Device;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::QueueLayout;
 use crate::spec::{mmio, ring, status};
+use crate::{Queue, QueueLayout};
 
 /// A part of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +172,11 @@ impl DriverQueue {
     fn read_u16(&self, at: u64) -> u16 {
         u16::from_le_bytes(self.memory.read_obj(GuestAddress(at)).unwrap())
     }
+}
+
+/// How far the device is in a queue: which available entry it takes next, and which used entry it fills next.
+pub const fn indexes(queue: &Queue) -> (u16, u16) {
+    (queue.next_available, queue.next_used)
 }
 
 /// Writes a descriptor anywhere.

@@ -76,7 +76,7 @@ impl<D: VirtioDevice> Mmio<D> {
     }
 
     #[inline]
-    fn interrupt(&mut self) {
+    pub(crate) fn interrupt(&mut self) {
         let mut bits = 0;
         self.core.take_interrupts(|cause| {
             bits |= match cause {

@@ -33,7 +33,7 @@ pub struct Queue {
     pub(crate) max_size: u16,
     pub(crate) layout: QueueLayout,
     pub(crate) ready: bool,
-    /// Once it has been in use, only a reset makes it ready again.
+    /// It was in use, or was not when the device began: only a reset makes it ready again.
     pub(crate) stopped: bool,
     /// Entries, when ready: a power of two.
     size: u16,
@@ -76,8 +76,16 @@ impl Queue {
         }
     }
 
+    /// Takes the queue out of use: the device has given up the chains that it had.
+    pub(crate) fn stop(&mut self) {
+        self.ready = false;
+        self.backlog = false;
+        self.in_use.clear();
+    }
+
     /// As after a reset.
     pub(crate) fn reset(&mut self) {
+        self.stop();
         let (in_use, segments) = (
             std::mem::take(&mut self.in_use),
             std::mem::take(&mut self.segments),

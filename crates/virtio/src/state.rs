@@ -21,7 +21,7 @@ pub struct QueueState {
     pub used: u64,
     /// Whether it is in use.
     pub ready: bool,
-    /// Whether it was in use, and has not been reset since.
+    /// Whether it cannot be set up before it is reset.
     pub stopped: bool,
     /// The next available entry to take, counted modulo 2^16.
     pub next_available: u16,
@@ -109,6 +109,8 @@ impl<D: VirtioDevice + Snapshot> Snapshot for Mmio<D> {
             self.interrupt_status = 0;
         }
         self.line.set(self.interrupt_status != 0);
+        // The host may not have let the device go on, which its driver is to hear of.
+        self.interrupt();
         result
     }
 }

@@ -150,8 +150,16 @@ impl<D: VirtioDevice> Core<D> {
             }
             self.status |= bit;
             if bit == status::DRIVER_OK {
+                self.close_set_up();
                 self.activate();
             }
+        }
+    }
+
+    /// A queue that is not ready when the device begins becomes so after a reset of its own alone.
+    fn close_set_up(&mut self) {
+        for queue in &mut self.queues {
+            queue.stopped = !queue.ready;
         }
     }
 
@@ -256,7 +264,7 @@ impl<D: VirtioDevice> Core<D> {
                     self.device.reset_queue(index);
                     queue.stopped = true;
                 }
-                queue.ready = false;
+                queue.stop();
             }
             Some(_) => {}
             None => self.misuse(),
@@ -299,6 +307,10 @@ impl<D: VirtioDevice> Core<D> {
             let Some(queue) = self.queues.get_mut(index) else {
                 break;
             };
+            // It may have failed in the queue before.
+            if !is_live(self.status) {
+                break;
+            }
             let backlog = queue.backlog;
             queue.begin_turn();
             if let (true, Ok(index)) = (backlog && queue.ready, u16::try_from(index)) {

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 
 use goldcrest_memory::io::Segment;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use goldcrest_virtio::{QueueError, Ram};
+use vm_memory::GuestMemoryMmap;
 
 use super::{Backend, Operation, Start};
 use crate::spec::SECTOR_SIZE;
@@ -54,6 +55,7 @@ impl MemoryDisk {
         &self.bytes
     }
 
+    #[inline]
     fn run(&mut self, operation: &Operation<'_>) -> io::Result<()> {
         match operation {
             Operation::Read { offset, segments } => self.transfer(*offset, segments, false),
@@ -62,53 +64,51 @@ impl MemoryDisk {
             } => self.transfer(*offset, segments, true),
             Operation::Flush => Ok(()),
             Operation::Discard { offset, len } | Operation::WriteZeroes { offset, len, .. } => {
-                self.part(*offset, *len)?.fill(0);
+                let len = usize::try_from(*len).unwrap_or(usize::MAX);
+                part(&mut self.bytes, *offset, len)?.fill(0);
                 Ok(())
             }
         }
     }
 
-    fn transfer(&mut self, offset: u64, segments: &[Segment], write: bool) -> io::Result<()> {
-        let Some(memory) = self.memory.take() else {
+    #[inline]
+    fn transfer(&mut self, mut offset: u64, segments: &[Segment], write: bool) -> io::Result<()> {
+        let Some(memory) = &self.memory else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let result = self.transfer_with(&memory, offset, segments, write);
-        self.memory = Some(memory);
-        result
-    }
-
-    fn transfer_with(
-        &mut self,
-        memory: &GuestMemoryMmap,
-        mut offset: u64,
-        segments: &[Segment],
-        write: bool,
-    ) -> io::Result<()> {
+        let ram = Ram::new(memory);
         for segment in segments {
-            let len = usize::try_from(segment.len).unwrap_or(usize::MAX);
-            for slice in memory.get_slices(GuestAddress(segment.address), len) {
-                let slice = slice.map_err(io::Error::other)?;
-                let part = self.part(offset, slice.len() as u64)?;
+            let (mut address, mut left) = (segment.address, segment.len as usize);
+            while left > 0 {
+                let slice = ram.slice_up_to(address, left).map_err(outside)?;
+                let part = part(&mut self.bytes, offset, slice.len())?;
                 if write {
                     slice.copy_to(part);
                 } else {
                     slice.copy_from(part);
                 }
+                left = left.saturating_sub(slice.len());
+                address = address.wrapping_add(slice.len() as u64);
                 offset = offset.saturating_add(slice.len() as u64);
             }
         }
         Ok(())
     }
+}
 
-    fn part(&mut self, offset: u64, len: u64) -> io::Result<&mut [u8]> {
-        let end = offset.checked_add(len);
-        let range = usize::try_from(offset)
-            .ok()
-            .zip(end.and_then(|end| end.try_into().ok()));
-        range
-            .and_then(|(start, end): (usize, usize)| self.bytes.get_mut(start..end))
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
+#[cold]
+fn outside(error: QueueError) -> io::Error {
+    io::Error::other(error)
+}
+
+#[inline]
+fn part(bytes: &mut [u8], offset: u64, len: usize) -> io::Result<&mut [u8]> {
+    let range = usize::try_from(offset)
+        .ok()
+        .and_then(|start| Some(start..start.checked_add(len)?));
+    range
+        .and_then(|range| bytes.get_mut(range))
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 impl Backend for MemoryDisk {
@@ -126,6 +126,7 @@ impl Backend for MemoryDisk {
         self.over.reserve(usize::try_from(depth).unwrap_or(0));
     }
 
+    #[inline]
     fn start(&mut self, operation: &Operation<'_>, token: u32) -> Start {
         let result = self.run(operation);
         if !self.deferred {

@@ -1,0 +1,84 @@
+//! From options to virtio devices.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use goldcrest_boot::{Image, Protocol};
+use goldcrest_monitor::{ConsoleConfig, ConsolePort, Control, VirtioConfig, console_device};
+
+use crate::args::RunOptions;
+use crate::failure::Failure;
+use crate::run::{create_log, duplicate, standard_input};
+use crate::say;
+
+/// The virtio devices.
+pub(crate) fn virtio(
+    options: &RunOptions,
+    image: &Image,
+    taken: &[Metadata],
+    control: &Arc<Control>,
+) -> Result<Vec<VirtioConfig>, Failure> {
+    let notice = |text: &str| say(&format!("goldcrest: {text}\n"));
+    let disks = options.disk.iter().cloned();
+    let mut virtio: Vec<_> = disks
+        .map(|disk| disk.device(options.cpus, notice))
+        .collect();
+    if !options.console.is_empty() {
+        let ports = console_ports(&options.console, taken)?;
+        virtio.push(console_device(ports, control.clone(), notice));
+    }
+    if options.rng || (!options.no_rng && wants_entropy(options, image)?) {
+        virtio.push(goldcrest_monitor::entropy_device());
+    }
+    Ok(virtio)
+}
+
+fn console_ports(
+    consoles: &[ConsoleConfig],
+    taken: &[Metadata],
+) -> Result<Vec<ConsolePort>, Failure> {
+    let on_stdio = |console: &&ConsoleConfig| **console == ConsoleConfig::Stdio;
+    if consoles.iter().filter(on_stdio).count() > 1 {
+        let advice = io::Error::other("--console stdio can be given once");
+        return Err(Failure::usage(
+            "two consoles want to read the same input",
+            advice,
+        ));
+    }
+    let ports = consoles.iter().map(|console| match console {
+        ConsoleConfig::Stdio => Ok(ConsolePort::Streams {
+            input: standard_input()?,
+            output: Arc::new(duplicate(io::stdout().as_fd(), "standard output")?),
+        }),
+        ConsoleConfig::Pty => Ok(ConsolePort::Pty),
+        ConsoleConfig::File(path) => Ok(ConsolePort::Streams {
+            input: None,
+            output: Arc::new(create_log(path, taken).map_err(|source| {
+                Failure::usage(
+                    format_args!("cannot create the console log {}", path.display()),
+                    source,
+                )
+            })?),
+        }),
+        ConsoleConfig::Socket(path) => Ok(ConsolePort::Socket(path.clone())),
+    });
+    ports.collect()
+}
+
+/// Whether the guest expects a source of entropy: a kernel does.
+fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
+    // The demo does not, and is in a hurry.
+    if options.image.is_none() {
+        return Ok(false);
+    }
+    let protocol = match options.protocol {
+        Some(protocol) => Some(protocol),
+        None => goldcrest_boot::inspect(image)?
+            .offers
+            .first()
+            .map(|offer| offer.protocol),
+    };
+    Ok(protocol != Some(Protocol::Direct))
+}

@@ -1,0 +1,237 @@
+//! The loop of the devices that wait for the host: one thread for all of them, started when the first one waits.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use goldcrest_virtio::Waits;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::cpu::Board;
+use crate::events::{EventThreads, Stop};
+use crate::virtio::Attached;
+
+type Member = Weak<Mutex<Attached>>;
+
+/// The devices, and how they reach the loop.
+#[derive(Default)]
+pub(crate) struct DeviceLoop {
+    members: Mutex<Vec<Member>>,
+    /// What is needed to start the loop.
+    starter: OnceLock<(Weak<Board>, Weak<EventThreads>)>,
+    /// Wakes it once it is started.
+    wake: OnceLock<EventFd>,
+    started: AtomicBool,
+}
+
+/// Events taken at a time.
+const BATCH: usize = 16;
+/// The event that is not a device's.
+const WAKE: u64 = u64::MAX;
+const STOP: u64 = u64::MAX - 1;
+
+impl DeviceLoop {
+    /// A device joins.
+    pub(crate) fn add(&self, member: Member) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.push(member);
+    }
+
+    /// Says where the loop's thread belongs.
+    pub(crate) fn connect(&self, board: &Arc<Board>, events: &Arc<EventThreads>) {
+        let _ = self
+            .starter
+            .set((Arc::downgrade(board), Arc::downgrade(events)));
+    }
+
+    /// A device waits for something else than before. Called with the device locked.
+    pub(crate) fn changed(self: &Arc<Self>) {
+        if !self.started.swap(true, Ordering::SeqCst) {
+            self.start();
+        } else if let Some(wake) = self.wake.get() {
+            let _ = wake.write(1);
+        }
+    }
+
+    fn start(self: &Arc<Self>) {
+        let Some((board, events)) = self.starter.get() else {
+            return;
+        };
+        let (Some(board), Some(events)) = (board.upgrade(), events.upgrade()) else {
+            return;
+        };
+        let this = Arc::downgrade(self);
+        let started = EventFd::new(EFD_NONBLOCK).and_then(|wake| {
+            let wake_too = wake.try_clone()?;
+            let _ = self.wake.set(wake);
+            events.start_loop(board.clone(), move |stop| {
+                Loop::new(this, wake_too, &stop)?.run(&stop)
+            })
+        });
+        if let Err(source) = started {
+            board.events_failed("start the devices' event loop", source);
+        }
+    }
+}
+
+/// The loop, on its thread.
+struct Loop {
+    devices: Weak<DeviceLoop>,
+    wake: EventFd,
+    epoll: Epoll,
+    /// What each device waits for.
+    waits: Vec<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    waits: Waits,
+    /// When it is to be called in any case.
+    deadline: Option<Instant>,
+    /// Some of what it waits for is always ready: a regular file.
+    ready: bool,
+}
+
+impl Loop {
+    fn new(devices: Weak<DeviceLoop>, wake: EventFd, stop: &Stop) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        for (fd, data) in [(wake.as_raw_fd(), WAKE), (stop.fd(), STOP)] {
+            epoll.ctl(
+                ControlOperation::Add,
+                fd,
+                EpollEvent::new(EventSet::IN, data),
+            )?;
+        }
+        Ok(Self {
+            devices,
+            wake,
+            epoll,
+            waits: Vec::new(),
+        })
+    }
+
+    fn run(mut self, stop: &Stop) -> io::Result<()> {
+        let mut events = [EpollEvent::default(); BATCH];
+        self.look_at_all();
+        while !stop.is_stopped() {
+            let count = match self.epoll.wait(self.timeout(), &mut events) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                result => result?,
+            };
+            let mut woken = false;
+            let now = Instant::now();
+            let fired = events.get(..count).unwrap_or_default();
+            for index in 0..self.waits.len() {
+                if self.is_due(index, fired, now) {
+                    self.process(index);
+                }
+            }
+            for event in fired {
+                woken |= event.data() == WAKE;
+            }
+            if woken {
+                let _ = self.wake.read();
+                self.look_at_all();
+            }
+        }
+        Ok(())
+    }
+
+    /// Milliseconds until the first device is to be called in any case; -1 for ever.
+    fn timeout(&self) -> i32 {
+        if self.waits.iter().any(|waiting| waiting.ready) {
+            return 0;
+        }
+        let Some(first) = self.waits.iter().filter_map(|w| w.deadline).min() else {
+            return -1;
+        };
+        let left = first.saturating_duration_since(Instant::now());
+        // Rounded up: called too early, a device would only wait again.
+        let millis = left.as_micros().div_ceil(1000);
+        i32::try_from(millis).unwrap_or(i32::MAX)
+    }
+
+    fn is_due(&self, index: usize, fired: &[EpollEvent], now: Instant) -> bool {
+        let Some(waiting) = self.waits.get(index) else {
+            return false;
+        };
+        waiting.ready
+            || waiting.deadline.is_some_and(|deadline| deadline <= now)
+            || fired.iter().any(|event| event.data() == index as u64)
+    }
+
+    fn process(&mut self, index: usize) {
+        if let Some(device) = self.device(index) {
+            let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+            device.process_events();
+            let waits = device.waits().clone();
+            drop(device);
+            self.watch(index, waits);
+        }
+    }
+
+    fn device(&self, index: usize) -> Option<Arc<Mutex<Attached>>> {
+        let devices = self.devices.upgrade()?;
+        let members = devices
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        members.get(index)?.upgrade()
+    }
+
+    fn look_at_all(&mut self) {
+        let mut index = 0;
+        while let Some(device) = self.device(index) {
+            let device = device.lock().unwrap_or_else(PoisonError::into_inner);
+            let waits = device.waits().clone();
+            drop(device);
+            if self.waits.len() <= index {
+                self.waits.resize_with(index + 1, Waiting::default);
+            }
+            // A delay counts from when it was asked for.
+            if self.waits.get(index).is_some_and(|w| w.waits != waits) {
+                self.watch(index, waits);
+            }
+            index += 1;
+        }
+    }
+
+    /// Watches what the device waits for, and no longer what it does not.
+    fn watch(&mut self, index: usize, waits: Waits) {
+        let Some(waiting) = self.waits.get_mut(index) else {
+            return;
+        };
+        let before = std::mem::replace(&mut waiting.waits, waits);
+        let after = &waiting.waits;
+        for fd in before.readable.iter().chain(&before.writable) {
+            if !after.readable.contains(fd) && !after.writable.contains(fd) {
+                // One that was closed is not there any more.
+                let _ = self
+                    .epoll
+                    .ctl(ControlOperation::Delete, *fd, EpollEvent::default());
+            }
+        }
+        waiting.deadline = after
+            .delay
+            .map(|delay| Instant::now() + delay.min(Duration::from_secs(3600)));
+        waiting.ready = false;
+        for fd in after.readable.iter().chain(&after.writable) {
+            let mut events = EventSet::empty();
+            events.set(EventSet::IN, after.readable.contains(fd));
+            events.set(EventSet::OUT, after.writable.contains(fd));
+            if arm(&self.epoll, *fd, EpollEvent::new(events, index as u64)).is_err() {
+                waiting.ready = true;
+            }
+        }
+    }
+}
+
+/// A descriptor of this number may have been closed and another opened since it was last armed.
+fn arm(epoll: &Epoll, fd: RawFd, event: EpollEvent) -> io::Result<()> {
+    epoll
+        .ctl(ControlOperation::Modify, fd, event)
+        .or_else(|_| epoll.ctl(ControlOperation::Add, fd, event))
+}

@@ -1,0 +1,204 @@
+//! Disks, as a person sets them.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use goldcrest_rate_limiter::RateConfig;
+use goldcrest_virtio_blk::spec::request::ID_SIZE;
+use goldcrest_virtio_blk::{
+    Access, Backend, Block, BlockConfig, FileDisk, FileDiskConfig, Operation, Start,
+};
+use vm_memory::GuestMemoryMmap;
+
+use crate::options::{OptionError, parts};
+use crate::{DeviceFailure, VirtioConfig};
+
+/// A disk that is a file or a block device of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// The guest can only read it.
+    pub read_only: bool,
+    /// Past the host's page cache (`O_DIRECT`).
+    pub direct: bool,
+    /// Its name, up to 20 bytes: Linux shows it in `/sys/block/vda/serial`.
+    pub id: String,
+    /// How much may be moved.
+    pub rate: Option<RateConfig>,
+}
+
+impl DiskConfig {
+    /// The device. `notice` is called with what a person should know of it, if there is anything.
+    pub fn device(
+        self,
+        cpus: u32,
+        notice: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> VirtioConfig {
+        let name = format!("disk {}", self.path.display());
+        VirtioConfig::new(name, move || self.make(cpus, notice.clone()))
+    }
+
+    fn make<N: Fn(&str) + Send>(
+        &self,
+        cpus: u32,
+        notice: N,
+    ) -> Result<Block<Noticing<N>>, DeviceFailure> {
+        let disk = FileDisk::open(FileDiskConfig {
+            read_only: self.read_only,
+            direct: self.direct,
+            ..FileDiskConfig::new(&self.path)
+        })?;
+        let config = BlockConfig {
+            queues: u16::try_from(cpus)
+                .unwrap_or(MAX_QUEUES)
+                .clamp(1, MAX_QUEUES),
+            id: self.id.clone(),
+            rate: self.rate,
+            ..BlockConfig::default()
+        };
+        let name = self.path.display().to_string();
+        Ok(Block::new(Noticing { disk, name, notice }, &config)?)
+    }
+}
+
+/// More queues than that gain nothing: they are served one at a time.
+const MAX_QUEUES: u16 = 8;
+
+/// A disk that says when it has to do without io_uring.
+struct Noticing<N> {
+    disk: FileDisk,
+    name: String,
+    notice: N,
+}
+
+impl<N: Fn(&str) + Send> Backend for Noticing<N> {
+    fn capacity(&self) -> u64 {
+        self.disk.capacity()
+    }
+
+    fn read_only(&self) -> bool {
+        self.disk.read_only()
+    }
+
+    fn attach(&mut self, memory: &GuestMemoryMmap, depth: u32) {
+        self.disk.attach(memory, depth);
+        if let Access::Waiting(Some(why)) = self.disk.access() {
+            let name = &self.name;
+            (self.notice)(&format!(
+                "disk {name}: no io_uring here ({why}): the guest waits for each read and write"
+            ));
+        }
+    }
+
+    fn start(&mut self, operation: &Operation<'_>, token: u32) -> Start {
+        self.disk.start(operation, token)
+    }
+
+    fn submit(&mut self) -> bool {
+        self.disk.submit()
+    }
+
+    fn completions(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> bool {
+        self.disk.completions(complete)
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.disk.event_fd()
+    }
+
+    fn wait_all(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> io::Result<()> {
+        self.disk.wait_all(complete)
+    }
+
+    fn reset(&mut self) {
+        self.disk.reset();
+    }
+}
+
+const FORM: &str =
+    "PATH[,ro][,direct][,id=ID][,rate=RATE], for example root.img,ro or data.img,rate=100M";
+
+/// `PATH[,ro][,direct][,id=ID][,rate=RATE]`; a comma in a path is written twice.
+impl FromStr for DiskConfig {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        let refuse = |what: String| OptionError::new(what, FORM);
+        let mut parts = parts(text).into_iter();
+        let path = parts.next().unwrap_or_default();
+        if path.is_empty() {
+            return Err(refuse("the disk's path is missing".into()));
+        }
+        let mut disk = Self {
+            path: path.into(),
+            read_only: false,
+            direct: false,
+            id: String::new(),
+            rate: None,
+        };
+        for part in parts {
+            match part.split_once('=') {
+                None if part == "ro" => disk.read_only = true,
+                None if part == "direct" => disk.direct = true,
+                Some(("id", id)) if id.len() <= ID_SIZE => disk.id = id.into(),
+                Some(("id", id)) => {
+                    let len = id.len();
+                    return Err(refuse(format!(
+                        "the disk's id {id:?} has {len} bytes, at most {ID_SIZE} are possible"
+                    )));
+                }
+                Some(("rate", rate)) => {
+                    let rate = rate.parse::<RateConfig>();
+                    disk.rate = Some(rate.map_err(|error| refuse(error.to_string()))?);
+                }
+                _ => return Err(refuse(format!("a disk has no option {part:?}"))),
+            }
+        }
+        Ok(disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_what_their_options_say() {
+        let parse = |text: &str| text.parse::<DiskConfig>();
+        let plain = DiskConfig {
+            path: "a,b.img".into(),
+            read_only: false,
+            direct: false,
+            id: String::new(),
+            rate: None,
+        };
+        assert_eq!(parse("a,,b.img"), Ok(plain.clone()));
+        let full = DiskConfig {
+            read_only: true,
+            direct: true,
+            id: "x=y".into(),
+            rate: "10M+500ops".parse().ok(),
+            ..plain
+        };
+        let text = "a,,b.img,direct,rate=10M+500ops,id=x=y,ro";
+        assert_eq!(parse(text), Ok(full));
+        for (text, word) in [
+            ("", "path is missing"),
+            (",ro", "path is missing"),
+            ("a,rw", "\"rw\""),
+            ("a,", "\"\""),
+            ("a,ro=yes", "\"ro=yes\""),
+            ("a,id=123456789012345678901", "at most 20"),
+            ("a,rate=fast", "fast"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains(word) && error.contains("; write PATH"),
+                "{error}"
+            );
+        }
+    }
+}
