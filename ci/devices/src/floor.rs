@@ -107,6 +107,21 @@ impl Ring {
         }
     }
 
+    /// A console's output.
+    #[inline(never)]
+    pub fn serve_console(&mut self, sink: &mut [u8; 64]) {
+        // SAFETY: as in `serve_block`.
+        unsafe {
+            while self.next != self.available_index() {
+                let head = self.head();
+                let data = *self.descriptors.add(usize::from(head));
+                let from = self.ram.add(data.address as usize);
+                ptr::copy_nonoverlapping(from, sink.as_mut_ptr(), data.len as usize);
+                self.give_back(head, 0);
+            }
+        }
+    }
+
     #[inline]
     unsafe fn head(&self) -> u16 {
         let slot = usize::from(self.next & (self.size - 1));
@@ -126,7 +141,9 @@ impl Ring {
             fence(Ordering::Release);
             self.used.add(1).write_volatile(self.next);
             // What the driver must be told, it must be told with a bare loop, too.
-            self.used.add(2 + 4 * usize::from(self.size)).write_volatile(self.next);
+            self.used
+                .add(2 + 4 * usize::from(self.size))
+                .write_volatile(self.next);
         }
     }
 }

@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use goldcrest_bus::{Bus, Range, shared};
 use goldcrest_irq::IrqLine;
-use goldcrest_virtio::driver::{Buffer, DriverQueue, initialise, notify};
+use goldcrest_virtio::driver::{Buffer, DriverQueue, initialise, negotiate, notify, set_up, start};
 use goldcrest_virtio::spec::{feature, mmio};
 use goldcrest_virtio::{Mmio, VirtioDevice};
 use goldcrest_virtio_blk::{Block, BlockConfig, MemoryDisk};
+use goldcrest_virtio_console::{Console, PortBackend, PortConfig};
 use goldcrest_virtio_rng::{Entropy, Source};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -27,6 +28,10 @@ const STATUS: u64 = 0x40000;
 const BLOCK: u32 = 4096;
 /// What Linux asks its entropy source for at a time.
 const ENTROPY: u32 = 64;
+/// A line of output.
+const OUTPUT: u32 = 64;
+/// The queue for it.
+const TRANSMIT: u16 = 1;
 /// As many entries as the smallest of the queues has.
 const SIZE: u16 = 64;
 const DISK: usize = 1 << 20;
@@ -44,6 +49,21 @@ impl Source for Pattern {
     }
 }
 
+/// Takes output and overwrites what it took before.
+struct Sink([u8; 64]);
+
+impl PortBackend for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let len = bytes.len().min(self.0.len());
+        self.0[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("devices NAME COUNT");
@@ -51,16 +71,27 @@ fn main() {
     let count: u32 = count.expect("devices NAME COUNT");
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap();
     let mut bytes = vec![1; DISK];
+    let mut sink = [0; 64];
     let serve_block = |ring: &mut Ring| ring.serve_block(&mut bytes);
     let nanoseconds = match name.as_str() {
-        "blk-read" => run(&memory, disk(), &block(0), count),
-        "blk-write" => run(&memory, disk(), &block(1), count),
-        "rng" => run(&memory, Entropy::new(Pattern([7; 64])), &entropy(), count),
+        "blk-read" => run(&memory, disk(), 0, &block(0), count),
+        "blk-write" => run(&memory, disk(), 0, &block(1), count),
+        "rng" => run(
+            &memory,
+            Entropy::new(Pattern([7; 64])),
+            0,
+            &entropy(),
+            count,
+        ),
+        "console" => run(&memory, console(), TRANSMIT, &output(), count),
         "notify" => run_notify(&memory, count),
         "blk-read-floor" => run_floor(&memory, &block(0), count, serve_block),
         "blk-write-floor" => run_floor(&memory, &block(1), count, serve_block),
         "rng-floor" => run_floor(&memory, &entropy(), count, |ring| {
             ring.serve_entropy(&[7; 64])
+        }),
+        "console-floor" => run_floor(&memory, &output(), count, |ring| {
+            ring.serve_console(black_box(&mut sink));
         }),
         "notify-floor" => run_floor(&memory, &[], count, Ring::look),
         _ => panic!("there is no {name}"),
@@ -83,6 +114,14 @@ fn block(kind: u32) -> [Buffer; 3] {
 
 fn entropy() -> [Buffer; 1] {
     [Buffer::Writable(DATA, ENTROPY)]
+}
+
+fn output() -> [Buffer; 1] {
+    [Buffer::Readable(DATA, OUTPUT)]
+}
+
+fn console() -> Console {
+    Console::new(vec![PortConfig::console(Sink([0; 64]))]).unwrap()
 }
 
 fn disk() -> Block<MemoryDisk> {
@@ -109,20 +148,27 @@ fn queue(memory: &GuestMemoryMmap, buffers: &[Buffer]) -> DriverQueue {
 fn run<D: VirtioDevice>(
     memory: &GuestMemoryMmap,
     device: D,
+    number: u16,
     buffers: &[Buffer],
     count: u32,
 ) -> u128 {
     let queue = queue(memory, buffers);
     let mut device = Mmio::new(device, memory.clone(), IrqLine::detached());
-    initialise(&mut device, FEATURES, &[&queue]);
+    assert!(negotiate(&mut device, FEATURES));
+    set_up(&mut device, number, &queue.layout);
+    start(&mut device);
     let ring = Ring::new(memory, &queue.layout);
     let begun = Instant::now();
     for index in 1..=count {
         ring.offer(index);
-        notify(black_box(&mut device), 0);
+        notify(black_box(&mut device), number);
     }
     let took = begun.elapsed().as_nanos();
-    assert_eq!(ring.used_index(), ring.available_index(), "not all were served");
+    assert_eq!(
+        ring.used_index(),
+        ring.available_index(),
+        "not all were served"
+    );
     took
 }
 
@@ -162,6 +208,10 @@ fn run_floor(
         serve(black_box(&mut ring));
     }
     let took = begun.elapsed().as_nanos();
-    assert_eq!(ring.used_index(), ring.available_index(), "not all were served");
+    assert_eq!(
+        ring.used_index(),
+        ring.available_index(),
+        "not all were served"
+    );
     took
 }

@@ -7,7 +7,8 @@
 //!
 //! Module [`io`] moves bytes between files and guest RAM without copying them, waiting for it or by io_uring.
 //!
-//! Access goes through [`vm_memory`], so that devices of the rust-vmm world work on it unchanged.
+//! Access goes through [`vm_memory`], so that devices of the rust-vmm world work on it unchanged. A [`Window`] is for
+//! what is looked up once and accessed often, such as the rings of a queue.
 //!
 //! ```
 //! use goldcrest_memory::{GuestRam, MemoryConfig};
@@ -37,11 +38,13 @@ mod error;
 mod mapping;
 mod ram;
 mod view;
+mod window;
 
 pub use config::{Backing, HugePages, MemoryConfig, parse_size};
 pub use error::MemoryError;
 pub use ram::{GuestRam, Placed, Region};
 pub use view::GuestView;
+pub use window::Window;
 
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = 4096;

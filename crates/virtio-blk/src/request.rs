@@ -74,6 +74,7 @@ impl Request {
     ///
     /// [`Refusal`], if the request is of an unknown type, does not lie on the disk in whole sectors, has data in the
     /// wrong direction, or writes to what can only be read (§5.2.6.2).
+    #[inline]
     pub fn parse(
         header: &[u8; request::HEADER_SIZE],
         readable: u64,

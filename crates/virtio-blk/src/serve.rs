@@ -14,8 +14,8 @@ use crate::{Backend, Block, Operation, Range, Refusal, Request, Start};
 /// What became of a request.
 enum Begun {
     /// It is over, with this status.
-    Over(Reply, u8),
-    /// It is under way.
+    Over(u8),
+    /// It is under way, with the next token.
     Pending,
     /// It cannot begin yet.
     Stalled,
@@ -39,17 +39,16 @@ impl<B: Backend> Block<B> {
             source,
         };
         loop {
-            // Chains are large: they are looked at where they are.
-            let mut chain = match queue.pop() {
+            let chain = match queue.pop() {
                 Ok(Some(chain)) => chain,
                 Ok(None) => return Ok(()),
                 Err(source) => return Err(error(source)),
             };
             let head = chain.head;
-            match self.begin(index, &mut chain) {
-                Ok(Begun::Over(reply, status)) => answer(&mut queue, &reply, status)?,
-                Ok(Begun::Pending) => {}
-                Ok(Begun::Stalled) => {
+            match self.begin(index, chain) {
+                Ok((reply, Begun::Over(status))) => answer(&mut queue, &reply, status)?,
+                Ok((reply, Begun::Pending)) => self.slots.occupy(reply),
+                Ok((_, Begun::Stalled)) => {
                     queue.undo_pop(head);
                     self.set_stalled(index, true);
                     return Ok(());
@@ -60,6 +59,7 @@ impl<B: Backend> Block<B> {
     }
 
     /// Gets on with what has been started, and answers what is over.
+    #[inline(never)]
     pub(crate) fn settle(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         let mut outcome = self.answer_over(io);
         let submitted = self.backend.submit();
@@ -90,17 +90,16 @@ impl<B: Backend> Block<B> {
         }
     }
 
-    /// Begins the request that a chain holds. The header is the first of what is readable, the status the last byte of
-    /// what is writable, however they are divided into descriptors (§2.7.4.2).
+    /// Begins the request that a chain holds, and says how it is to be answered. The header is the first of what is
+    /// readable, the status the last byte of what is writable, however they are divided into descriptors (§2.7.4.2).
     ///
     /// # Errors
     ///
     /// [`QueueError`] if it cannot be answered, for want of a header or of a status byte.
-    #[inline]
-    fn begin(&mut self, index: u16, chain: &mut Chain<'_>) -> Result<Begun, QueueError> {
-        let (readable, writable) = (&mut chain.readable, &mut chain.writable);
-        let mut header = [0; request::HEADER_SIZE];
-        readable.read(&mut header)?;
+    #[inline(always)]
+    fn begin(&mut self, index: u16, chain: Chain<'_>) -> Result<(Reply, Begun), QueueError> {
+        let (mut readable, mut writable) = (chain.readable, chain.writable);
+        let header = readable.read_array::<{ request::HEADER_SIZE }>()?;
         let Some(status_at) = writable.take_last_byte() else {
             return Err(QueueError::TooShort { missing: 1 });
         };
@@ -111,12 +110,12 @@ impl<B: Backend> Block<B> {
             written: 1,
         };
         let request = Request::parse(&header, readable.left(), writable.left(), &self.limits);
-        Ok(match request {
+        let (operation, len) = match request {
             Ok(Request::Read { offset }) => {
                 let (len, segments) = (writable.left(), data(writable.segments()));
                 // A chain is 4 GiB at most, and the header was a part of it.
                 reply.written = u32::try_from(len + 1).unwrap_or(u32::MAX);
-                self.start(&Operation::Read { offset, segments }, len, reply)
+                (Operation::Read { offset, segments }, len)
             }
             Ok(Request::Write { offset }) => {
                 let write = Operation::Write {
@@ -124,45 +123,44 @@ impl<B: Backend> Block<B> {
                     segments: data(readable.segments()),
                     durability: self.durability,
                 };
-                self.start(&write, readable.left(), reply)
+                (write, readable.left())
             }
-            Ok(request) => self.begin_rare(request, readable, writable, reply),
-            Err(refusal) => Begun::Over(reply, refusal.status()),
+            Ok(Request::GetId) => {
+                let begun = self.give_id(index, writable);
+                reply.written = 1 + 20;
+                return Ok((reply, begun));
+            }
+            Ok(request) => return Ok((reply, self.begin_rare(index, request, readable))),
+            Err(refusal) => return Ok((reply, Begun::Over(refusal.status()))),
+        };
+        Ok((reply, self.start(index, &operation, len)))
+    }
+
+    #[cold]
+    fn give_id(&mut self, index: u16, mut writable: Writer<'_>) -> Begun {
+        if !self.may_go(index, 0) {
+            return Begun::Stalled;
+        }
+        Begun::Over(match writable.write(&self.id) {
+            Ok(()) => status::OK,
+            Err(_) => status::IOERR,
         })
     }
 
     #[cold]
-    fn begin_rare(
-        &mut self,
-        request: Request,
-        readable: &mut Reader<'_>,
-        writable: &mut Writer<'_>,
-        mut reply: Reply,
-    ) -> Begun {
+    fn begin_rare(&mut self, index: u16, request: Request, readable: Reader<'_>) -> Begun {
         let range = match request {
-            Request::GetId => {
-                if !self.may_go(reply.queue, 0) {
-                    return Begun::Stalled;
-                }
-                if writable.write(&self.id).is_err() {
-                    return Begun::Over(reply, status::IOERR);
-                }
-                reply.written = 1 + 20;
-                return Begun::Over(reply, status::OK);
-            }
             Request::Discard => self.range(readable, false),
             Request::WriteZeroes => self.range(readable, true),
-            // Reads and writes have been begun.
-            Request::Flush | Request::Read { .. } | Request::Write { .. } => {
-                return self.start(&Operation::Flush, 0, reply);
-            }
+            // The others have been begun.
+            _ => return self.start(index, &Operation::Flush, 0),
         };
         let Range { offset, len, unmap } = match range {
             Ok(range) => range,
-            Err(refusal) => return Begun::Over(reply, refusal.status()),
+            Err(refusal) => return Begun::Over(refusal.status()),
         };
         if request == Request::Discard {
-            return self.start(&Operation::Discard { offset, len }, 0, reply);
+            return self.start(index, &Operation::Discard { offset, len }, 0);
         }
         let zeroes = Operation::WriteZeroes {
             offset,
@@ -170,40 +168,40 @@ impl<B: Backend> Block<B> {
             unmap,
             durability: self.durability,
         };
-        self.start(&zeroes, len, reply)
+        self.start(index, &zeroes, len)
     }
 
-    fn range(&self, readable: &mut Reader<'_>, zeroes: bool) -> Result<Range, Refusal> {
-        let mut bytes = [0; request::RANGE_SIZE];
-        readable.read(&mut bytes).map_err(|_| Refusal::IoError)?;
+    fn range(&self, mut readable: Reader<'_>, zeroes: bool) -> Result<Range, Refusal> {
+        let bytes = readable.read_array::<{ request::RANGE_SIZE }>();
+        let bytes = bytes.map_err(|_| Refusal::IoError)?;
         Range::parse(&bytes, zeroes, &self.limits)
     }
 
     /// Starts an operation that counts as `bytes`, if there is room and the limit allows.
-    #[inline]
-    fn start(&mut self, operation: &Operation<'_>, bytes: u64, reply: Reply) -> Begun {
+    #[inline(always)]
+    fn start(&mut self, index: u16, operation: &Operation<'_>, bytes: u64) -> Begun {
         let Some(token) = self.slots.next() else {
             return Begun::Stalled;
         };
         if self.limiter.is_limited() {
-            return self.start_limited(operation, bytes, reply, token);
+            return self.start_limited(index, operation, bytes, token);
         }
-        self.start_now(operation, reply, token)
+        self.start_now(operation, token)
     }
 
     #[cold]
     fn start_limited(
         &mut self,
+        index: u16,
         operation: &Operation<'_>,
         bytes: u64,
-        reply: Reply,
         token: u32,
     ) -> Begun {
         let before = self.limiter.clone();
-        if !self.may_go(reply.queue, bytes) {
+        if !self.may_go(index, bytes) {
             return Begun::Stalled;
         }
-        let begun = self.start_now(operation, reply, token);
+        let begun = self.start_now(operation, token);
         if matches!(begun, Begun::Stalled) {
             // It will be counted when it begins.
             self.limiter = before;
@@ -225,14 +223,11 @@ impl<B: Backend> Block<B> {
         }
     }
 
-    #[inline]
-    fn start_now(&mut self, operation: &Operation<'_>, reply: Reply, token: u32) -> Begun {
+    #[inline(always)]
+    fn start_now(&mut self, operation: &Operation<'_>, token: u32) -> Begun {
         match self.backend.start(operation, token) {
-            Start::Done(result) => Begun::Over(reply, status_of(&result)),
-            Start::Pending => {
-                self.slots.occupy(reply);
-                Begun::Pending
-            }
+            Start::Done(result) => Begun::Over(status_of(&result)),
+            Start::Pending => Begun::Pending,
             Start::Full => {
                 // With nothing under way, nothing will tell when there is room.
                 self.retry = self.retry || self.slots.is_empty();
@@ -268,13 +263,13 @@ pub(crate) fn status_of(result: &io::Result<()>) -> u8 {
 }
 
 /// Writes the status byte and gives the chain back. Of data that did not all arrive, none counts as written.
-#[inline]
+#[inline(always)]
 fn answer(queue: &mut ActiveQueue<'_>, reply: &Reply, status: u8) -> Result<(), DeviceError> {
     let written = match status {
         status::OK => reply.written,
         _ => 1,
     };
-    let stored = queue.ram().write(reply.status_at, &[status]);
+    let stored = queue.ram().write_byte(reply.status_at, status);
     stored.map_err(|source| DeviceError::Queue {
         queue: reply.queue,
         source,

@@ -73,7 +73,9 @@ impl<S: Source, C: Clock> Entropy<S, C> {
             Err(at) => return Ok(Outcome::Later(at)),
         };
         let outcome = self.fill(chain, len);
-        self.buffer.fill(0);
+        // No more than that has been asked of the source.
+        let used = usize::try_from(len).unwrap_or(PIECE).min(PIECE);
+        self.buffer.get_mut(..used).unwrap_or_default().fill(0);
         if let Ok(Outcome::Later(_)) = outcome {
             self.granted = Some(len);
         }

@@ -3,6 +3,7 @@
 use goldcrest_memory::io::Segment;
 use vm_memory::VolatileSlice;
 
+use crate::ram::array;
 use crate::{QueueError, Ram};
 
 /// Buffers that the driver has made available as one, until the device gives them back by the head's number.
@@ -38,6 +39,7 @@ struct Cursor<'a> {
 
 impl<'a> Chain<'a> {
     /// The first `readable` of `segments` are for reading, the others for writing.
+    #[inline]
     pub(crate) fn new(
         head: u16,
         ram: Ram<'a>,
@@ -67,11 +69,13 @@ impl<'a> Chain<'a> {
 
 impl<'a> Reader<'a> {
     /// How many bytes are left.
+    #[inline]
     pub fn left(&self) -> u64 {
         self.0.left
     }
 
     /// Where the bytes that are left lie, for those who move them without a copy.
+    #[inline]
     pub fn segments(&self) -> &[Segment] {
         self.0.rest()
     }
@@ -81,7 +85,28 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// [`QueueError::TooShort`] if fewer are left, [`QueueError::Buffer`] if they do not lie in RAM.
+    #[inline]
     pub fn read(&mut self, bytes: &mut [u8]) -> Result<(), QueueError> {
+        if let Ok(len) = u32::try_from(bytes.len())
+            && let Some(slice) = self.0.next_whole(len)
+        {
+            slice.copy_to(bytes);
+            return Ok(());
+        }
+        self.read_apart(bytes)
+    }
+
+    /// By a copy, so that a reader need not lie in memory for the sake of what hardly happens.
+    #[inline]
+    fn read_apart(&mut self, bytes: &mut [u8]) -> Result<(), QueueError> {
+        let mut reader = Reader(self.0.take_rest());
+        let result = reader.read_pieces(bytes);
+        *self = reader;
+        result
+    }
+
+    #[cold]
+    fn read_pieces(&mut self, bytes: &mut [u8]) -> Result<(), QueueError> {
         self.0.check(bytes.len())?;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -93,11 +118,29 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Reads as many bytes as the array has.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    #[inline(always)]
+    pub fn read_array<const N: usize>(&mut self) -> Result<[u8; N], QueueError> {
+        if let Ok(len) = u32::try_from(N)
+            && let Some(slice) = self.0.next_whole(len)
+        {
+            return Ok(array(&slice));
+        }
+        let mut bytes = [0; N];
+        self.read_apart(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Takes up to `len` bytes that lie together, to be read where they are; nothing if none are left.
     ///
     /// # Errors
     ///
     /// [`QueueError::Buffer`] if they do not lie in RAM.
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<Option<VolatileSlice<'a>>, QueueError> {
         self.0.take(len)
     }
@@ -105,11 +148,13 @@ impl<'a> Reader<'a> {
 
 impl<'a> Writer<'a> {
     /// How much room is left, in bytes.
+    #[inline]
     pub fn left(&self) -> u64 {
         self.0.left
     }
 
     /// Where the room that is left lies, for those who move bytes without a copy.
+    #[inline]
     pub fn segments(&self) -> &[Segment] {
         self.0.rest()
     }
@@ -119,7 +164,23 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`QueueError::TooShort`] if there is less room, [`QueueError::Buffer`] if it does not lie in RAM.
+    #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), QueueError> {
+        if let Ok(len) = u32::try_from(bytes.len())
+            && let Some(slice) = self.0.next_whole(len)
+        {
+            slice.copy_from(bytes);
+            return Ok(());
+        }
+        // As in `read_apart`.
+        let mut writer = Writer(self.0.take_rest());
+        let result = writer.write_pieces(bytes);
+        *self = writer;
+        result
+    }
+
+    #[cold]
+    fn write_pieces(&mut self, bytes: &[u8]) -> Result<(), QueueError> {
         self.0.check(bytes.len())?;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -136,11 +197,13 @@ impl<'a> Writer<'a> {
     /// # Errors
     ///
     /// [`QueueError::Buffer`] if they do not lie in RAM.
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<Option<VolatileSlice<'a>>, QueueError> {
         self.0.take(len)
     }
 
     /// Takes the last byte of room: its guest-physical address, if there is one.
+    #[inline]
     pub fn take_last_byte(&mut self) -> Option<u64> {
         let last = self.0.segments.iter_mut().rev().find(|s| s.len > 0)?;
         last.len -= 1;
@@ -150,8 +213,19 @@ impl<'a> Writer<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     fn rest(&self) -> &[Segment] {
         self.segments.get(self.done..).unwrap_or_default()
+    }
+
+    /// All that is left; nothing stays.
+    fn take_rest(&mut self) -> Self {
+        Self {
+            ram: self.ram,
+            segments: std::mem::take(&mut self.segments),
+            done: self.done,
+            left: self.left,
+        }
     }
 
     #[inline]
@@ -162,6 +236,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<Option<VolatileSlice<'a>>, QueueError> {
         if self.left == 0 || len == 0 {
             return Ok(None);
@@ -186,11 +261,24 @@ impl<'a> Cursor<'a> {
             let slice = self.ram.slice_up_to(first.address, count)?;
             // No more than was asked for, which was no more than there is.
             let taken = u32::try_from(slice.len()).unwrap_or(first.len);
+            self.left = self.left.saturating_sub(taken.into());
             first.address = first.address.wrapping_add(taken.into());
             first.len = first.len.saturating_sub(taken);
-            self.left = self.left.saturating_sub(taken.into());
             self.done += usize::from(first.len == 0);
             return Ok(slice);
         }
+    }
+
+    /// The next `len` bytes, if the next segment has them all and they are where RAM is found soonest.
+    #[inline]
+    fn next_whole(&mut self, len: u32) -> Option<VolatileSlice<'a>> {
+        let first = self.segments.get_mut(self.done)?;
+        let rest = first.len.checked_sub(len)?;
+        let slice = self.ram.near(first.address, usize::try_from(len).ok()?)?;
+        first.address = first.address.wrapping_add(len.into());
+        first.len = rest;
+        self.left = self.left.saturating_sub(len.into());
+        self.done += usize::from(rest == 0);
+        Some(slice)
     }
 }

@@ -105,11 +105,13 @@ pub struct DeviceIo<'a> {
 
 impl<'a> DeviceIo<'a> {
     /// Guest RAM.
+    #[inline]
     pub fn ram(&self) -> Ram<'a> {
         self.ram
     }
 
     /// A queue, if the driver has made it ready.
+    #[inline]
     pub fn queue(&mut self, index: u16) -> Option<ActiveQueue<'_>> {
         let queue = self.queues.get_mut(usize::from(index))?;
         ActiveQueue::new(queue, self.ram)

@@ -45,8 +45,8 @@
 //! # Why not `virtio-queue`
 //!
 //! Its iterator over a chain ends in the same way at the chain's end and at a descriptor that is wrong, so that a device
-//! cannot tell; and it looks every access up in RAM anew. Here rings are found once a turn, a chain is read once and
-//! checked as a whole, and what is wrong with it has a name ([`QueueError`]).
+//! cannot tell; and it looks every access up in RAM anew. Here rings are found once, when a queue is made ready, a chain
+//! is read once and checked as a whole, and what is wrong with it has a name ([`QueueError`]).
 //!
 //! # A hostile guest
 //!
@@ -56,6 +56,7 @@
 //! entries, and no more. Memory is allocated when a queue is made ready, bounded by its greatest size, and not after.
 
 mod chain;
+mod descriptor;
 mod device;
 #[cfg(feature = "driver")]
 pub mod driver;
@@ -63,6 +64,7 @@ mod error;
 mod mmio;
 mod queue;
 mod ram;
+mod rings;
 pub mod spec;
 mod state;
 mod transport;
@@ -70,6 +72,7 @@ mod transport;
 pub use chain::{Chain, Reader, Writer};
 pub use device::{DeviceIo, DeviceSpec, Features, VirtioDevice, Waits};
 pub use error::{ActivateError, DeviceError, QueueError};
+pub use goldcrest_memory::Window;
 pub use goldcrest_memory::io::Segment;
 pub use mmio::Mmio;
 pub use queue::{ActiveQueue, Queue, QueueLayout};

@@ -123,6 +123,16 @@ impl<D: VirtioDevice> Mmio<D> {
         }
     }
 
+    #[inline]
+    fn notify(&mut self, value: u32) {
+        match u16::try_from(value) {
+            Ok(index) => self.notify_queue(index),
+            Err(_) => self.core.misuse(),
+        }
+    }
+
+    /// All but `QueueNotify`.
+    #[inline(never)]
     fn write_register(&mut self, offset: u64, value: u32) {
         let queue = self.queue();
         match offset {
@@ -135,10 +145,6 @@ impl<D: VirtioDevice> Mmio<D> {
             reg::QUEUE_SEL => self.selects.queue = value,
             reg::QUEUE_SIZE => self.core.set_queue_layout(queue, |q| q.size = value),
             reg::QUEUE_READY => self.core.set_queue_ready(queue, value & 1 != 0),
-            reg::QUEUE_NOTIFY => match u16::try_from(value) {
-                Ok(index) => self.core.notify_queue(index),
-                Err(_) => self.core.misuse(),
-            },
             reg::INTERRUPT_ACK => self.acknowledge(value),
             reg::STATUS => self.set_status(value),
             reg::QUEUE_RESET if value & 1 != 0 => self.core.reset_queue(queue),
@@ -188,14 +194,16 @@ impl<D: VirtioDevice> Device for Mmio<D> {
 
     #[inline]
     fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
-        if let Some(offset) = offset.checked_sub(reg::CONFIG) {
-            self.core.write_config(offset, data);
-            self.interrupt();
-        } else {
-            match (offset % 4, <[u8; 4]>::try_from(data)) {
-                (0, Ok(value)) => self.write_register(offset, u32::from_le_bytes(value)),
-                _ => self.core.misuse(),
+        let value = <[u8; 4]>::try_from(data).map(u32::from_le_bytes);
+        match value {
+            // Almost all writes to a device that runs.
+            Ok(value) if offset == reg::QUEUE_NOTIFY => self.notify(value),
+            _ if offset >= reg::CONFIG => {
+                self.core.write_config(offset - reg::CONFIG, data);
+                self.interrupt();
             }
+            Ok(value) if offset.is_multiple_of(4) => self.write_register(offset, value),
+            _ => self.core.misuse(),
         }
         Effect::None
     }

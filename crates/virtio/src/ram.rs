@@ -1,9 +1,9 @@
 //! Guest RAM as devices reach it.
 
-use std::sync::atomic::Ordering;
-
+use goldcrest_memory::Window;
 use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory,
+    VolatileSlice,
 };
 
 use crate::QueueError;
@@ -13,37 +13,41 @@ use crate::QueueError;
 /// Almost all of what devices touch lies in the first region, so that it is looked up once; what does not is looked up
 /// when it is touched.
 #[derive(Debug, Clone, Copy)]
-pub struct Ram<'m> {
-    memory: &'m GuestMemoryMmap,
-    first: Option<(u64, VolatileSlice<'m>)>,
-}
+pub struct Ram<'m>(&'m Window);
 
 impl<'m> Ram<'m> {
-    /// All of `memory`.
-    pub fn new(memory: &'m GuestMemoryMmap) -> Self {
-        let first = memory.iter().next().and_then(|region| {
-            let slice = region.as_volatile_slice().ok()?;
-            Some((region.start_addr().0, slice))
-        });
-        Self { memory, first }
+    /// All of the memory that `window` is a part of. What lies in `window` is found soonest, which should be the
+    /// [first region](Window::first_region).
+    #[inline]
+    pub fn new(window: &'m Window) -> Self {
+        Self(window)
     }
 
     /// The memory as rust-vmm's crates know it.
+    #[inline]
     pub fn memory(&self) -> &'m GuestMemoryMmap {
-        self.memory
+        self.0.memory()
     }
 
     /// `len` bytes at guest-physical `address`, if they lie in one region of RAM.
     #[inline]
     pub fn slice(&self, address: u64, len: usize) -> Option<VolatileSlice<'m>> {
-        if let Some((base, first)) = &self.first
-            && let Some(offset) = address.checked_sub(*base)
-            && let Ok(offset) = usize::try_from(offset)
-            && let Ok(slice) = first.subslice(offset, len)
-        {
-            return Some(slice);
+        match self.near(address, len) {
+            None => self.far(address, len),
+            slice => slice,
         }
-        self.memory.get_slice(GuestAddress(address), len).ok()
+    }
+
+    /// As [`slice`](Self::slice), where it is found soonest only.
+    #[inline]
+    pub(crate) fn near(&self, address: u64, len: usize) -> Option<VolatileSlice<'m>> {
+        let offset = address.checked_sub(self.0.start())?;
+        self.0.slice(usize::try_from(offset).ok()?, len)
+    }
+
+    #[cold]
+    fn far(&self, address: u64, len: usize) -> Option<VolatileSlice<'m>> {
+        self.memory().get_slice(GuestAddress(address), len).ok()
     }
 
     /// The longest slice at `address` that is RAM, of up to `len` bytes: shorter where a region of RAM ends.
@@ -53,17 +57,20 @@ impl<'m> Ram<'m> {
     /// [`QueueError::Buffer`] if there is no RAM at `address`.
     #[inline]
     pub fn slice_up_to(&self, address: u64, len: usize) -> Result<VolatileSlice<'m>, QueueError> {
-        match self.slice(address, len) {
+        match self.near(address, len) {
             Some(slice) => Ok(slice),
-            None => self.slice_to_end(address, len),
+            None => self.far_up_to(address, len),
         }
     }
 
     #[cold]
-    fn slice_to_end(&self, address: u64, len: usize) -> Result<VolatileSlice<'m>, QueueError> {
+    fn far_up_to(&self, address: u64, len: usize) -> Result<VolatileSlice<'m>, QueueError> {
+        if let Some(slice) = self.far(address, len) {
+            return Ok(slice);
+        }
         let outside = QueueError::Buffer { address, len };
         let (region, offset) = self
-            .memory
+            .memory()
             .to_region_addr(GuestAddress(address))
             .ok_or(outside)?;
         let left = usize::try_from(region.len() - offset.0).unwrap_or(usize::MAX);
@@ -103,19 +110,56 @@ impl<'m> Ram<'m> {
         }
         Ok(())
     }
+
+    /// Reads `N` bytes at `address`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    #[inline]
+    pub fn read_array<const N: usize>(&self, address: u64) -> Result<[u8; N], QueueError> {
+        if let Some(slice) = self.near(address, N) {
+            return Ok(array(&slice));
+        }
+        let mut bytes = [0; N];
+        self.read(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes one byte at `address`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Buffer`] if it is not RAM.
+    #[inline]
+    pub fn write_byte(&self, address: u64, value: u8) -> Result<(), QueueError> {
+        let slice = self.slice_up_to(address, 1)?;
+        slice
+            .get_ref(0)
+            .map(|byte| byte.store(value))
+            .map_err(|_| QueueError::Buffer { address, len: 1 })
+    }
 }
 
-/// A little-endian number in a part of a queue that was checked to hold it; 0 where it was not.
-#[inline]
-pub(crate) fn load_u16(slice: &VolatileSlice<'_>, offset: usize, order: Ordering) -> u16 {
-    slice.load(offset, order).map_or(0, u16::from_le)
-}
-
-/// Stores a little-endian number in a part of a queue that was checked to hold it.
-#[inline]
-pub(crate) fn store_u16(slice: &VolatileSlice<'_>, offset: usize, value: u16, order: Ordering) {
-    // Cannot fail: queues are aligned and long enough, or they are not used.
-    let _ = slice.store(value.to_le(), offset, order);
+/// The first `N` bytes of a slice that has as many, each read once; eight at a time, which a call to copy them would
+/// cost more than.
+#[inline(always)]
+pub(crate) fn array<const N: usize>(slice: &VolatileSlice<'_>) -> [u8; N] {
+    let mut bytes = [0; N];
+    let (numbers, rest) = bytes.as_chunks_mut::<8>();
+    let mut offset = 0;
+    for number in numbers {
+        if let Ok(place) = slice.get_ref::<u64>(offset) {
+            *number = place.load().to_ne_bytes();
+        }
+        offset += 8;
+    }
+    if !rest.is_empty()
+        && let Ok(slice) = slice.offset(offset)
+    {
+        slice.copy_to(rest);
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -131,7 +175,8 @@ mod tests {
     #[test]
     fn bytes_may_span_regions_but_not_leave_ram() {
         let memory = memory();
-        let ram = Ram::new(&memory);
+        let window = Window::first_region(&memory);
+        let ram = Ram::new(&window);
         ram.write(0xffe, &[1, 2, 3, 4]).unwrap();
         let mut bytes = [0; 4];
         ram.read(0xffe, &mut bytes).unwrap();
@@ -147,7 +192,8 @@ mod tests {
     #[test]
     fn slices_lie_in_one_region() {
         let memory = memory();
-        let ram = Ram::new(&memory);
+        let window = Window::first_region(&memory);
+        let ram = Ram::new(&window);
         assert!(ram.slice(0, 0x1000).is_some());
         assert!(ram.slice(0x1000, 0x1000).is_some());
         assert!(ram.slice(0x8800, 0x800).is_some());

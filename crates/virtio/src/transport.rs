@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use goldcrest_memory::Window;
 use vm_memory::GuestMemoryMmap;
 
 use crate::device::DeviceIo;
@@ -33,7 +34,8 @@ pub enum Cause {
 pub struct Core<D> {
     pub(crate) device: D,
     spec: DeviceSpec,
-    memory: GuestMemoryMmap,
+    /// Guest RAM, by its first region.
+    memory: Window,
     pub(crate) queues: Vec<Queue>,
     pub(crate) status: u8,
     pub(crate) driver_features: u64,
@@ -56,7 +58,7 @@ impl<D: VirtioDevice> Core<D> {
                 .collect(),
             device,
             spec,
-            memory,
+            memory: Window::first_region(&memory),
             status: 0,
             driver_features: 0,
             generation: 0,
@@ -362,9 +364,8 @@ impl<D: VirtioDevice> Core<D> {
         if self.status & status::DRIVER_OK == 0 {
             return;
         }
-        let ram = Ram::new(&self.memory);
         for (index, queue) in (0..).zip(&mut self.queues) {
-            if queue.take_signal(ram) {
+            if queue.take_signal() {
                 interrupt(Cause::Queue(index));
             }
         }
@@ -393,6 +394,7 @@ impl<D: VirtioDevice> Core<D> {
     }
 
     /// The device gives up until it is reset (§2.1.2).
+    #[cold]
     fn fail(&mut self, error: DeviceError) {
         self.misuse();
         self.status |= status::DEVICE_NEEDS_RESET;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use goldcrest_memory::io::Segment;
-use goldcrest_virtio::{QueueError, Ram};
+use goldcrest_virtio::{QueueError, Ram, Window};
 use vm_memory::GuestMemoryMmap;
 
 use super::{Backend, Operation, Start};
@@ -18,7 +18,8 @@ pub struct MemoryDisk {
     bytes: Vec<u8>,
     read_only: bool,
     deferred: bool,
-    memory: Option<GuestMemoryMmap>,
+    /// Guest RAM, by its first region.
+    memory: Option<Window>,
     /// What is over but has not been told.
     over: VecDeque<(u32, io::Result<()>)>,
 }
@@ -55,7 +56,7 @@ impl MemoryDisk {
         &self.bytes
     }
 
-    #[inline]
+    #[inline(always)]
     fn run(&mut self, operation: &Operation<'_>) -> io::Result<()> {
         match operation {
             Operation::Read { offset, segments } => self.transfer(*offset, segments, false),
@@ -71,7 +72,7 @@ impl MemoryDisk {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn transfer(&mut self, mut offset: u64, segments: &[Segment], write: bool) -> io::Result<()> {
         let Some(memory) = &self.memory else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -121,12 +122,12 @@ impl Backend for MemoryDisk {
     }
 
     fn attach(&mut self, memory: &GuestMemoryMmap, depth: u32) {
-        self.memory = Some(memory.clone());
+        self.memory = Some(Window::first_region(memory));
         self.over.clear();
         self.over.reserve(usize::try_from(depth).unwrap_or(0));
     }
 
-    #[inline]
+    #[inline(always)]
     fn start(&mut self, operation: &Operation<'_>, token: u32) -> Start {
         let result = self.run(operation);
         if !self.deferred {
