@@ -9,8 +9,12 @@ use std::path::Path;
 use goldcrest_abi::note::{DirectEntry, FLAG_PVCLOCK};
 use goldcrest_bus::Device;
 use goldcrest_chipset::{I8042, Output, Rtc, Serial, SystemClock};
+use goldcrest_fuzz::state;
 use goldcrest_irq::{Ioapic, IrqLine, Msi, MsiSink, Pic};
 use goldcrest_snapshot::{Snapshot, seal};
+use goldcrest_virtio::driver::{DriverQueue, initialise};
+use goldcrest_virtio::spec::feature;
+use goldcrest_virtio::{Mmio, VirtioDevice};
 use images::{bzimage, direct_note, patch, pvh_kernel, unikernel, vmlinux};
 
 #[path = "../../crates/boot/tests/images/mod.rs"]
@@ -29,7 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .nth(1)
         .ok_or("name the folder to write to")?;
     let mut count = 0;
-    for (target, seed) in [image_seeds(), cmdline_seeds(), snapshot_seeds()?].concat() {
+    for (target, seed) in [
+        image_seeds(),
+        cmdline_seeds(),
+        snapshot_seeds()?,
+        virtio_seeds()?,
+    ]
+    .concat()
+    {
         let folder = Path::new(&folder).join(target);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join(format!("seed-{count:02}")), seed)?;
@@ -150,6 +161,32 @@ fn snapshot_seeds() -> Result<Seeds, Box<dyn Error>> {
             ]
         });
     Ok(seeds.collect())
+}
+
+/// Devices behind the MMIO transport that a driver has set up.
+fn virtio_seeds() -> Result<Seeds, Box<dyn Error>> {
+    let states = [
+        (5, live(state::disk())?),
+        (6, live(state::console())?),
+        (7, live(state::entropy())?),
+    ];
+    let seeds = states.map(|(choice, state)| {
+        let len = u8::try_from(state.len()).expect("states are short");
+        // Then a driver goes on: it notifies, changes a descriptor, and notifies again.
+        let notify = [0x50, 0, 0, 0, 0, 0, 0];
+        let change = [0, 0, 0, 0x10, 0, 0, 3];
+        let then = [notify, change, notify].concat();
+        ("state", [&[choice, len], &state[..], &then].concat())
+    });
+    Ok(seeds.into())
+}
+
+fn live<D: VirtioDevice + Snapshot>(device: D) -> Result<Vec<u8>, Box<dyn Error>> {
+    let memory = state::memory();
+    let mut device = Mmio::new(device, memory.clone(), IrqLine::detached());
+    let queue = DriverQueue::new(&memory, 0, 16);
+    initialise(&mut device, feature::VERSION_1, &[&queue]);
+    Ok(sealed(&device)?.1)
 }
 
 /// The envelope of an object's state, and the state in it.

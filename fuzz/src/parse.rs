@@ -2,6 +2,8 @@
 
 use goldcrest_boot::Protocol;
 use goldcrest_memory::parse_size;
+use goldcrest_monitor::{ConsoleConfig, DiskConfig};
+use goldcrest_rate_limiter::RateConfig;
 
 /// Runs the target: the first byte chooses the parser, the rest is the text.
 pub fn run(data: &[u8]) {
@@ -9,7 +11,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     let text = String::from_utf8_lossy(text);
-    let parsers = [size, protocol];
+    let parsers = [size, protocol, rate, disk, console];
     parsers[usize::from(*choice) % parsers.len()](&text);
 }
 
@@ -25,4 +27,40 @@ fn protocol(text: &str) {
         Ok(protocol) => assert_eq!(protocol.to_string(), text),
         Err(error) => assert!(error.contains(&format!("{text:?}"))),
     }
+}
+
+fn rate(text: &str) {
+    match text.parse::<RateConfig>() {
+        Ok(rate) => assert_eq!(rate.to_string().parse(), Ok(rate)),
+        Err(error) => assert!(error.to_string().contains(&format!("{text:?}"))),
+    }
+}
+
+fn disk(text: &str) {
+    let Ok(disk) = text.parse::<DiskConfig>() else {
+        return;
+    };
+    // A comma is written twice where it is a part of a path or of a name.
+    let mut again = disk.path.display().to_string().replace(',', ",,");
+    for (set, word) in [(disk.read_only, "ro"), (disk.direct, "direct")] {
+        if set {
+            again = format!("{again},{word}");
+        }
+    }
+    again = format!("{again},id={}", disk.id.replace(',', ",,"));
+    if let Some(rate) = disk.rate {
+        again = format!("{again},rate={rate}");
+    }
+    assert_eq!(again.parse(), Ok(disk), "{again:?}");
+}
+
+fn console(text: &str) {
+    let again = match text.parse::<ConsoleConfig>() {
+        Ok(ConsoleConfig::Stdio) => "stdio".into(),
+        Ok(ConsoleConfig::Pty) => "pty".into(),
+        Ok(ConsoleConfig::File(path)) => format!("file:{}", path.display()),
+        Ok(ConsoleConfig::Socket(path)) => format!("socket:{}", path.display()),
+        Err(_) => return,
+    };
+    assert_eq!(again, text);
 }

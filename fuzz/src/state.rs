@@ -1,11 +1,19 @@
 //! Forged snapshots, whose checksum is right: a state that is believed must be one that the device can live with.
 
 use std::fmt::Debug;
+use std::io;
 
 use arbitrary::{Result, Unstructured};
+use goldcrest_bus::Device;
 use goldcrest_chipset::{I8042, Output, Rtc, Serial};
 use goldcrest_irq::{Ioapic, IrqLine, Pic};
+use goldcrest_rate_limiter::{ManualClock, RateConfig};
 use goldcrest_snapshot::Snapshot;
+use goldcrest_virtio::{Mmio, VirtioDevice};
+use goldcrest_virtio_blk::{Block, BlockConfig, MemoryDisk};
+use goldcrest_virtio_console::{Console, PortBackend, PortConfig};
+use goldcrest_virtio_rng::{Entropy, SeededSource};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::rtc::Clock;
 use crate::{i8042, ioapic, pic, rtc, saved, serial};
@@ -21,7 +29,7 @@ fn restore_and_use(input: &mut Unstructured<'_>) -> Result<()> {
     let len = usize::from(input.arbitrary::<u8>()?);
     let payload = input.bytes(len.min(input.len()))?;
     let line = IrqLine::detached();
-    match choice % 5 {
+    match choice % 8 {
         0 => {
             let new = || Serial::new(line.clone(), Output::discard());
             let port = believed(new(), new(), payload)?;
@@ -44,11 +52,79 @@ fn restore_and_use(input: &mut Unstructured<'_>) -> Result<()> {
             )?;
             pic::drive(pic, line, input)
         }
-        _ => {
+        4 => {
             let sink = ioapic::sink();
             let new = || Ioapic::new(sink.clone());
             ioapic::drive(believed(new(), new(), payload)?, &sink, input)
         }
+        5 => virtio(payload, input, disk),
+        6 => virtio(payload, input, console),
+        _ => virtio(payload, input, entropy),
+    }
+}
+
+/// A disk of a few sectors.
+pub fn disk() -> Block<MemoryDisk> {
+    Block::new(MemoryDisk::new(vec![0; 4096]), &BlockConfig::default())
+        .expect("the configuration is a possible one")
+}
+
+/// A console that nobody is at.
+pub fn console() -> Console {
+    Console::new(vec![PortConfig::console(Silent)]).expect("there is a port")
+}
+
+/// A source of numbers that are always the same.
+pub fn entropy() -> Entropy<SeededSource, ManualClock> {
+    let rate = RateConfig::default();
+    Entropy::with_rate(SeededSource::new(0), rate, ManualClock::default())
+}
+
+/// The memory of the guest that a device with a forged state is in.
+pub fn memory() -> GuestMemoryMmap {
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 10)]).expect("there is memory")
+}
+
+/// Restores a device behind the MMIO transport, and has a driver go on with it that writes anything anywhere.
+fn virtio<D>(payload: &[u8], input: &mut Unstructured<'_>, device: impl Fn() -> D) -> Result<()>
+where
+    D: VirtioDevice + Snapshot,
+    D::State: PartialEq + Debug,
+{
+    let memory = memory();
+    let new = || Mmio::new(device(), memory.clone(), IrqLine::detached());
+    let mut restored = believed(new(), new(), payload)?;
+    for _ in 0..64 {
+        if input.is_empty() {
+            break;
+        }
+        let at = u64::from(input.arbitrary::<u16>()?);
+        let value: [u8; 4] = input.arbitrary()?;
+        match input.arbitrary::<u8>()? % 4 {
+            0 => {
+                let _ = restored.write(at % 0x200, &value);
+            }
+            1 => restored.read(at % 0x200, &mut [0; 4]),
+            2 => restored.process_events(),
+            // What does not fit in RAM is not written.
+            _ => drop(memory.write_slice(&value, GuestAddress(at))),
+        }
+    }
+    restored.quiesce();
+    saved::round_trip(&restored, &mut new());
+    Ok(())
+}
+
+/// Nobody at the host's end of a console.
+struct Silent;
+
+impl PortBackend for Silent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -11,8 +11,11 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use support::*;
 
 /// A disk of `size` bytes, all zeros.
@@ -48,6 +51,27 @@ fn what_a_unikernel_writes_the_next_one_reads() {
         let option = format!("{option}{options}");
         let ended = run(&mut with_disk(&option, &arguments)).expect(status);
         assert_contains(&ended.stdout, &[said]);
+    }
+}
+
+#[test]
+fn a_disk_whose_monitor_was_killed_can_be_used_at_once() {
+    if skip_without_kvm() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = disk(dir.path(), "disk.img", 8 << 20);
+    let option = path.display().to_string();
+    // The moment is another one each time, from before the disk is opened until after the guest has written to it.
+    for moment in 0..20 {
+        let mut killed = with_disk(&option, &["write", "7"]);
+        let mut killed = killed.stdout(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(2 * moment));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let image = File::options().read(true).write(true).open(&path).unwrap();
+        let lock = Flock::lock(image, FlockArg::LockExclusiveNonblock);
+        assert!(lock.is_ok(), "in use, killed at {moment}");
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`read_at`] and [`write_at`] take [`Segment`]s of guest RAM, as descriptors of a virtual disk's requests name them;
 //! [`read_vectored_at`] and [`write_vectored_at`] take slices. No byte is copied on the way and nothing is allocated.
-//! [`punch_hole`], [`zero_range`], [`sync_data`] and [`direct_alignment`] are what else a disk needs of a file. With the feature `io-uring`
-//! there is `Ring`, which does all of that without waiting for it.
+//! [`punch_hole`], [`zero_range`], [`write_zeros`], [`sync_data`] and [`direct_alignment`] are what else a disk needs of a
+//! file. With the feature `io-uring` there is `Ring`, which does all of that without waiting for it.
 //!
 //! ```
 //! use goldcrest_memory::io::{Durability, Segment, read_at, write_at};
@@ -27,7 +27,7 @@ mod segment;
 mod vectored;
 
 pub use direct::{DirectAlignment, direct_alignment};
-pub use fallocate::{Deallocate, punch_hole, sync_data, zero_range};
+pub use fallocate::{Deallocate, punch_hole, sync_data, write_zeros, zero_range};
 #[cfg(feature = "io-uring")]
 pub use ring::{PrepareError, Ring};
 pub use segment::Segment;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use goldcrest_virtio::Waits;
+use nix::errno::Errno;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -32,6 +33,46 @@ const BATCH: usize = 16;
 /// The event that is not a device's.
 const WAKE: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
+/// When a descriptor is tried again that the host has no room to watch.
+const REST: Duration = Duration::from_millis(20);
+/// The longest that a device waits.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What a device waits for: its descriptors, and when it is to be called in any case.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    readable: Vec<RawFd>,
+    writable: Vec<RawFd>,
+    deadline: Option<Instant>,
+}
+
+impl Wanted {
+    /// Takes over what a device says now.
+    pub(crate) fn set(&mut self, waits: &Waits) {
+        self.readable.clone_from(&waits.readable);
+        self.writable.clone_from(&waits.writable);
+        self.deadline = waits.delay.map(in_time);
+    }
+
+    /// Whether `waits` is satisfied by somebody who knows of this. To be called too early does no harm, and a delay
+    /// that is said again is not a new one.
+    pub(crate) fn covers(&self, waits: &Waits) -> bool {
+        self.readable == waits.readable
+            && self.writable == waits.writable
+            && waits.delay.is_none_or(|delay| {
+                let slack = Duration::from_millis(1);
+                self.deadline.is_some_and(|at| at <= in_time(delay) + slack)
+            })
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.readable.iter().chain(&self.writable).copied()
+    }
+}
+
+fn in_time(delay: Duration) -> Instant {
+    Instant::now() + delay.min(LONGEST)
+}
 
 impl DeviceLoop {
     /// A device joins.
@@ -88,9 +129,7 @@ struct Loop {
 
 #[derive(Default)]
 struct Waiting {
-    waits: Waits,
-    /// When it is to be called in any case.
-    deadline: Option<Instant>,
+    wanted: Wanted,
     /// Some of what it waits for is always ready: a regular file.
     ready: bool,
 }
@@ -145,7 +184,7 @@ impl Loop {
         if self.waits.iter().any(|waiting| waiting.ready) {
             return 0;
         }
-        let Some(first) = self.waits.iter().filter_map(|w| w.deadline).min() else {
+        let Some(first) = self.waits.iter().filter_map(|w| w.wanted.deadline).min() else {
             return -1;
         };
         let left = first.saturating_duration_since(Instant::now());
@@ -159,7 +198,7 @@ impl Loop {
             return false;
         };
         waiting.ready
-            || waiting.deadline.is_some_and(|deadline| deadline <= now)
+            || waiting.wanted.deadline.is_some_and(|at| at <= now)
             || fired.iter().any(|event| event.data() == index as u64)
     }
 
@@ -167,9 +206,9 @@ impl Loop {
         if let Some(device) = self.device(index) {
             let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
             device.process_events();
-            let waits = device.waits().clone();
+            let wanted = device.wanted().clone();
             drop(device);
-            self.watch(index, waits);
+            self.watch(index, wanted);
         }
     }
 
@@ -186,52 +225,58 @@ impl Loop {
         let mut index = 0;
         while let Some(device) = self.device(index) {
             let device = device.lock().unwrap_or_else(PoisonError::into_inner);
-            let waits = device.waits().clone();
+            let wanted = device.wanted().clone();
             drop(device);
             if self.waits.len() <= index {
                 self.waits.resize_with(index + 1, Waiting::default);
             }
-            // A delay counts from when it was asked for.
-            if self.waits.get(index).is_some_and(|w| w.waits != waits) {
-                self.watch(index, waits);
-            }
+            // Also if it waits for the same numbers as before: behind one of them there may be another file by now,
+            // which nobody watches yet.
+            self.watch(index, wanted);
             index += 1;
         }
     }
 
     /// Watches what the device waits for, and no longer what it does not.
-    fn watch(&mut self, index: usize, waits: Waits) {
+    fn watch(&mut self, index: usize, wanted: Wanted) {
         let Some(waiting) = self.waits.get_mut(index) else {
             return;
         };
-        let before = std::mem::replace(&mut waiting.waits, waits);
-        let after = &waiting.waits;
-        for fd in before.readable.iter().chain(&before.writable) {
-            if !after.readable.contains(fd) && !after.writable.contains(fd) {
+        let before = std::mem::replace(&mut waiting.wanted, wanted);
+        for fd in before.descriptors() {
+            // A device that has closed it may have left the number to another one.
+            let is_wanted =
+                |waiting: &Waiting| waiting.wanted.descriptors().any(|other| other == fd);
+            if !self.waits.iter().any(is_wanted) {
                 // One that was closed is not there any more.
                 let _ = self
                     .epoll
-                    .ctl(ControlOperation::Delete, *fd, EpollEvent::default());
+                    .ctl(ControlOperation::Delete, fd, EpollEvent::default());
             }
         }
-        waiting.deadline = after
-            .delay
-            .map(|delay| Instant::now() + delay.min(Duration::from_secs(3600)));
-        waiting.ready = false;
-        for fd in after.readable.iter().chain(&after.writable) {
+        let Some(Waiting { wanted, ready }) = self.waits.get_mut(index) else {
+            return;
+        };
+        *ready = false;
+        let mut again = None;
+        for fd in wanted.descriptors() {
             let mut events = EventSet::empty();
-            events.set(EventSet::IN, after.readable.contains(fd));
-            events.set(EventSet::OUT, after.writable.contains(fd));
-            if arm(&self.epoll, *fd, EpollEvent::new(events, index as u64)).is_err() {
-                waiting.ready = true;
+            events.set(EventSet::IN, wanted.readable.contains(&fd));
+            events.set(EventSet::OUT, wanted.writable.contains(&fd));
+            match arm(&self.epoll, fd, EpollEvent::new(events, index as u64)) {
+                Ok(()) => {}
+                Err(Errno::EPERM) => *ready = true,
+                Err(_) => again = Some(in_time(REST)),
             }
         }
+        wanted.deadline = wanted.deadline.into_iter().chain(again).min();
     }
 }
 
 /// A descriptor of this number may have been closed and another opened since it was last armed.
-fn arm(epoll: &Epoll, fd: RawFd, event: EpollEvent) -> io::Result<()> {
+fn arm(epoll: &Epoll, fd: RawFd, event: EpollEvent) -> Result<(), Errno> {
     epoll
         .ctl(ControlOperation::Modify, fd, event)
         .or_else(|_| epoll.ctl(ControlOperation::Add, fd, event))
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }

@@ -12,7 +12,7 @@ use goldcrest_virtio::{Mmio, VirtioDevice, Waits};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
 use crate::MonitorError;
-use crate::device_loop::DeviceLoop;
+use crate::device_loop::{DeviceLoop, Wanted};
 
 /// Where the first device's registers are; each device has a page.
 const FIRST: u32 = 0xd000_0000;
@@ -111,7 +111,7 @@ pub(crate) fn attach(
             events.add(this.clone());
             Mutex::new(Attached {
                 device,
-                waits: Waits::default(),
+                wanted: Wanted::default(),
                 now: Waits::default(),
                 events: events.clone(),
             })
@@ -141,7 +141,7 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
 pub(crate) struct Attached {
     device: Box<dyn Attachable>,
     /// What the loop knows it to wait for.
-    waits: Waits,
+    wanted: Wanted,
     /// Room for what it waits for now.
     now: Waits,
     events: Arc<DeviceLoop>,
@@ -152,12 +152,12 @@ impl Attached {
     pub(crate) fn process_events(&mut self) {
         self.device.process_events();
         self.look();
-        self.waits.clone_from(&self.now);
+        self.wanted.set(&self.now);
     }
 
     /// What it waits for.
-    pub(crate) fn waits(&self) -> &Waits {
-        &self.waits
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     fn look(&mut self) {
@@ -174,8 +174,8 @@ impl Device for Attached {
     fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
         let effect = self.device.write(offset, data);
         self.look();
-        if self.now != self.waits {
-            self.waits.clone_from(&self.now);
+        if !self.wanted.covers(&self.now) {
+            self.wanted.set(&self.now);
             self.events.changed();
         }
         effect

@@ -31,6 +31,8 @@ const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX: the logical processor count in EBX is valid.
 const HTT: u32 = 1 << 28;
+/// Leaf 6 EAX: the local APIC's timer runs always.
+const ARAT: u32 = 1 << 2;
 /// Leaf 8000_0001h ECX.
 const CMP_LEGACY: u32 = 1 << 1;
 const SVM: u32 = 1 << 2;
@@ -58,10 +60,9 @@ impl Cpuid {
     /// Takes away what guests are not given (nested virtualization, MONITOR, performance counters) and adds what the
     /// local APIC has.
     pub(crate) fn filter(&mut self, tsc_deadline: bool) {
-        // 5: MONITOR. 6: thermal and power. 0Ah: performance counters. 0Bh, 1Fh: set anew per CPU.
-        // 12h: enclaves. 14h: processor trace.
+        // 5: MONITOR. 0Ah: performance counters. 0Bh, 1Fh: set anew per CPU. 12h: enclaves. 14h: processor trace.
         self.entries
-            .retain(|e| !matches!(e.leaf, 0x5 | 0x6 | 0xa | 0xb | 0x12 | 0x14 | 0x1f));
+            .retain(|e| !matches!(e.leaf, 0x5 | 0xa | 0xb | 0x12 | 0x14 | 0x1f));
         for entry in &mut self.entries {
             match entry.leaf {
                 0x1 => {
@@ -71,6 +72,8 @@ impl Cpuid {
                         entry.ecx |= TSC_DEADLINE;
                     }
                 }
+                // Of thermal and power, that the timer never stops: else Linux has no precise timers on Intel.
+                0x6 => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (entry.eax & ARAT, 0, 0, 0),
                 0x8000_0001 => entry.ecx &= !SVM,
                 _ => {}
             }

@@ -131,9 +131,18 @@ impl<B: Backend> Block<B> {
                 return Ok((reply, begun));
             }
             Ok(request) => return Ok((reply, self.begin_rare(index, request, readable))),
-            Err(refusal) => return Ok((reply, Begun::Over(refusal.status()))),
+            Err(refusal) => return Ok((reply, self.refuse(index, refusal))),
         };
         Ok((reply, self.start(index, &operation, len)))
+    }
+
+    /// What is refused counts as an operation, too.
+    #[cold]
+    fn refuse(&mut self, index: u16, refusal: Refusal) -> Begun {
+        match self.may_go(index, 0) {
+            true => Begun::Over(refusal.status()),
+            false => Begun::Stalled,
+        }
     }
 
     #[cold]
@@ -157,7 +166,7 @@ impl<B: Backend> Block<B> {
         };
         let Range { offset, len, unmap } = match range {
             Ok(range) => range,
-            Err(refusal) => return Begun::Over(refusal.status()),
+            Err(refusal) => return self.refuse(index, refusal),
         };
         if request == Request::Discard {
             return self.start(index, &Operation::Discard { offset, len }, 0);

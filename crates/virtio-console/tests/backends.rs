@@ -347,6 +347,21 @@ fn clients_of_a_socket_come_and_go() {
 }
 
 #[test]
+fn the_next_client_has_another_descriptor_which_tells_it_from_the_last() {
+    let (_folder, path) = socket();
+    let mut port = SocketPort::listen(&path).unwrap();
+    let mut last = None;
+    for _ in 0..3 {
+        let client = connect(&path);
+        port.poll();
+        assert!(port.is_open() && port.read_fd() != last);
+        last = port.read_fd();
+        drop(client);
+        assert!(port.read(&mut [0; 1]).is_err() && !port.is_open());
+    }
+}
+
+#[test]
 fn a_second_client_waits_for_the_first_to_go() {
     let (_folder, path) = socket();
     let mut guest = console(SocketPort::listen(&path).unwrap());

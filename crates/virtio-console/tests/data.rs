@@ -231,6 +231,9 @@ fn an_emergency_write_puts_out_a_character_or_drops_it() {
     }
     assert_eq!(port.take_output(), b"ab");
     assert_eq!(guest.device.device_mut().lost(0), 1);
+    write(&mut guest.device, mmio::STATUS, 0);
+    write(&mut guest.device, at, b'd'.into());
+    assert_eq!(port.take_output(), b"d", "no driver is needed");
     write(&mut guest.device, at - 4, 7);
     let _ = guest.device.write(at + 1, &[7]);
     assert!(port.take_output().is_empty(), "no other field is written");

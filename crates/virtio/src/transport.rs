@@ -324,9 +324,10 @@ impl<D: VirtioDevice> Core<D> {
         }
     }
 
-    /// Has the device finish what it has begun, before its state is saved.
+    /// Has the device finish what it has begun, before its state is saved: also when the driver has given up since, as
+    /// the host may still be moving bytes.
     pub fn quiesce(&mut self) {
-        if is_live(self.status) {
+        if self.status & status::DRIVER_OK != 0 {
             self.call(|device, io| device.quiesce(io));
         }
     }
@@ -379,13 +380,10 @@ impl<D: VirtioDevice> Core<D> {
         self.device.read_config(offset, data);
     }
 
-    /// The driver writes to the configuration: once it drives the device.
+    /// The driver writes to the configuration. What may be written when is for the device to say: a console takes
+    /// characters from a driver that has not begun (§5.3.4).
     pub fn write_config(&mut self, offset: u64, data: &[u8]) {
-        if self.status & status::DRIVER != 0 {
-            self.device.write_config(offset, data);
-        } else {
-            self.misuse();
-        }
+        self.device.write_config(offset, data);
     }
 
     /// A number that changes with the configuration (§2.5).

@@ -1,4 +1,4 @@
-//! What a file keeps, and what it gives up.
+//! What a file keeps, and what becomes zeros.
 #![allow(
     unsafe_code,
     reason = "the C library's fallocate takes a bare file descriptor"
@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 
 /// How a range of a file becomes zeros without being written. The file's size stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,24 @@ pub fn punch_hole(file: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
 /// As [`punch_hole`]. tmpfs and some network file systems cannot do it.
 pub fn zero_range(file: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     fallocate(&file, Deallocate::ZeroRange, offset, len)
+}
+
+/// The most that zeros are written at a time.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Writes up to `len` zeros to `file` at `offset`: 64 KiB at most. Returns how many.
+///
+/// # Errors
+///
+/// What `pwrite` gives.
+pub fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<usize> {
+    file.write_at(zeros(len), offset)
+}
+
+/// As many zeros as are written at a time, of `len`.
+pub(crate) fn zeros(len: u64) -> &'static [u8] {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    ZEROS.get(..len).unwrap_or(&ZEROS)
 }
 
 /// Makes what was written to `file`, and its size, safe from a crash of the host (`fdatasync`).

@@ -143,6 +143,22 @@ impl Ring {
         self.0.push(operation, token)
     }
 
+    /// Prepares writing up to `len` zeros to `file` at `offset`. It completes with how many were written: 64 KiB at most.
+    ///
+    /// # Errors
+    ///
+    /// [`PrepareError::Full`] or [`PrepareError::Offset`].
+    pub fn prepare_zeros(
+        &mut self,
+        file: u32,
+        offset: u64,
+        len: u64,
+        token: u64,
+    ) -> Result<(), PrepareError> {
+        let zeros = Operation::Zeros { file, offset, len };
+        self.0.push(zeros, token)
+    }
+
     /// Gives what is prepared to the kernel. Returns how much of it the kernel had no resources for, mostly none: that
     /// is still prepared, and to be submitted again when something completed, or after a moment if nothing is under
     /// way.

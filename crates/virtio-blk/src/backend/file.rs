@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 use goldcrest_memory::io as file_io;
 use goldcrest_memory::io::{Deallocate, DirectAlignment, Segment};
@@ -55,6 +54,9 @@ enum Engine {
 const BUFFERED: u32 = 0;
 const DIRECT: u32 = 1;
 
+/// How many steps of an operation are done before others have a turn.
+const STEPS: u32 = 8;
+
 impl FileDisk {
     /// Opens and locks an image.
     ///
@@ -93,14 +95,11 @@ impl FileDisk {
             let step = job.step();
             let file = choose_file(&self.image, &step);
             let result = match &mut self.engine {
-                // There is no quick way to write zeros, so that nothing is lost by waiting for it.
-                Engine::Ring(ring) if !matches!(step, Step::WriteZeros { .. }) => {
-                    match ring.prepare(&step, file, token) {
-                        Ok(true) => return Start::Pending,
-                        Ok(false) => return Start::Full,
-                        Err(error) => Err(error),
-                    }
-                }
+                Engine::Ring(ring) => match ring.prepare(&step, file, token) {
+                    Ok(true) => return Start::Pending,
+                    Ok(false) => return Start::Full,
+                    Err(error) => Err(error),
+                },
                 _ => perform(&self.image, file, memory, &step),
             };
             if let Some(result) = job.advance(result) {
@@ -169,17 +168,20 @@ impl Backend for FileDisk {
     }
 
     fn completions(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> bool {
-        // What goes on may be over at once, and would signal nobody; but it goes on a few times at most.
-        while let Engine::Ring(ring) = &mut self.engine {
+        for _ in 0..STEPS {
+            let Engine::Ring(ring) = &mut self.engine else {
+                return true;
+            };
             ring.reap(&mut self.ended);
             if !self.tell(complete) {
-                break;
+                return true;
             }
             if !self.submit() {
                 return false;
             }
         }
-        true
+        // What goes on may have been over at once, and then signals nobody.
+        false
     }
 
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -262,17 +264,6 @@ fn perform(
             Deallocate::ZeroRange => file_io::zero_range(file, offset, len),
         }
         .map(|()| 0),
-        Step::WriteZeros { offset, len } => write_zeros(file, offset, len).map(|()| 0),
+        Step::WriteZeros { offset, len } => file_io::write_zeros(file, offset, len),
     }
-}
-
-fn write_zeros(file: &File, mut offset: u64, mut len: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    while len > 0 {
-        let now = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
-        file.write_all_at(ZEROS.get(..now).unwrap_or(&[]), offset)?;
-        offset = offset.saturating_add(now as u64);
-        len = len.saturating_sub(now as u64);
-    }
-    Ok(())
 }

@@ -40,12 +40,15 @@ impl FileDiskConfig {
 /// An image that is ready.
 #[derive(Debug)]
 pub(super) struct Image {
-    /// Through the page cache. It holds the lock.
-    pub(super) file: Flock<File>,
+    /// Through the page cache.
+    pub(super) file: File,
     /// Past the page cache.
     pub(super) direct: Option<(File, DirectAlignment)>,
     /// Bytes.
     pub(super) capacity: u64,
+    /// Holds the lock, and is for nothing else: an io_uring keeps its files, and their locks with them, for some time
+    /// after the process has ended, in which nobody could use the image.
+    _lock: Flock<File>,
 }
 
 impl Image {
@@ -62,10 +65,11 @@ impl Image {
         )?;
         let file = options(config).open(path).map_err(open_error)?;
         check_kind(path, file.metadata().map_err(open_error)?.file_type())?;
-        let file = lock(file, config)?;
-        let capacity = check_size(path, size(&file).map_err(open_error)?)?;
+        let lock = lock(file, config)?;
+        let capacity = check_size(path, size(&lock).map_err(open_error)?)?;
+        let file = open_again(config, &lock, OFlag::empty()).map_err(open_error)?;
         let direct = if config.direct {
-            Some(open_direct(config, &file)?)
+            Some(open_direct(config, &lock)?)
         } else {
             None
         };
@@ -73,6 +77,7 @@ impl Image {
             file,
             direct,
             capacity,
+            _lock: lock,
         })
     }
 }
@@ -127,23 +132,29 @@ fn lock(file: File, config: &FileDiskConfig) -> Result<Flock<File>, DiskError> {
     })
 }
 
-fn open_direct(config: &FileDiskConfig, file: &File) -> Result<(File, DirectAlignment), DiskError> {
+/// Opens the file that `first` is once more.
+fn open_again(config: &FileDiskConfig, first: &File, flags: OFlag) -> io::Result<File> {
+    let file = options(config)
+        .custom_flags(flags.bits())
+        .open(&config.path)?;
+    let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino(), m.rdev()));
+    if identity(first)? == identity(&file)? {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it was replaced while it was opened"))
+    }
+}
+
+fn open_direct(
+    config: &FileDiskConfig,
+    first: &File,
+) -> Result<(File, DirectAlignment), DiskError> {
     let error = |source| DiskError::Direct {
         path: config.path.clone(),
         source,
     };
-    let direct = options(config)
-        .custom_flags(OFlag::O_DIRECT.bits())
-        .open(&config.path)
-        .map_err(|source| error(Some(source)))?;
-    let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino(), m.rdev()));
-    let same = identity(file)
-        .and_then(|one| Ok(one == identity(&direct)?))
-        .map_err(|source| error(Some(source)))?;
-    if !same {
-        let replaced = io::Error::other("it was replaced while it was opened");
-        return Err(error(Some(replaced)));
-    }
+    let direct =
+        open_again(config, first, OFlag::O_DIRECT).map_err(|source| error(Some(source)))?;
     match direct_alignment(&direct).map_err(|source| error(Some(source)))? {
         Some(alignment) => Ok((direct, alignment)),
         None => Err(error(None)),

@@ -50,7 +50,7 @@ mod with {
                 Step::Deallocate { how, offset, len } => {
                     ring.prepare_deallocate(file, how, offset, len, token)
                 }
-                Step::WriteZeros { .. } => return Err(io::ErrorKind::InvalidInput.into()),
+                Step::WriteZeros { offset, len } => ring.prepare_zeros(file, offset, len, token),
             };
             match prepared {
                 Ok(()) => Ok(true),

@@ -63,7 +63,7 @@ pub(super) enum Step<'a> {
         offset: u64,
         len: u64,
     },
-    /// Zeros are to be written, for want of something better.
+    /// Zeros are to be written, for want of something better: as many as are written at a time.
     WriteZeros {
         offset: u64,
         len: u64,
@@ -158,13 +158,31 @@ impl Job {
             // It is a hint: where it cannot be taken, nothing happens.
             (Kind::Discard { .. }, Err(error)) if is_unsupported(&error) => Some(Ok(())),
             (Kind::Discard { .. }, result) => Some(result.map(drop)),
-            (Kind::Zero { durability, .. }, Ok(_)) => match durability {
-                Durability::WriteBack => Some(Ok(())),
-                Durability::WriteThrough => {
-                    self.kind = Kind::SyncData;
-                    None
+            (
+                Kind::Zero {
+                    len,
+                    method: ZeroMethod::Write,
+                    durability,
+                },
+                Ok(written),
+            ) => {
+                let written = written as u64;
+                self.tries = 0;
+                self.offset = self.offset.saturating_add(written);
+                match len.saturating_sub(written) {
+                    _ if written == 0 => Some(Err(io::ErrorKind::WriteZero.into())),
+                    0 => self.all_zero(durability),
+                    len => {
+                        self.kind = Kind::Zero {
+                            len,
+                            method: ZeroMethod::Write,
+                            durability,
+                        };
+                        None
+                    }
                 }
-            },
+            }
+            (Kind::Zero { durability, .. }, Ok(_)) => self.all_zero(durability),
             (
                 Kind::Zero {
                     len,
@@ -184,6 +202,17 @@ impl Job {
                     method,
                     durability,
                 };
+                None
+            }
+        }
+    }
+
+    /// What there is to do when all is zero.
+    fn all_zero(&mut self, durability: Durability) -> Option<io::Result<()>> {
+        match durability {
+            Durability::WriteBack => Some(Ok(())),
+            Durability::WriteThrough => {
+                self.kind = Kind::SyncData;
                 None
             }
         }
@@ -312,7 +341,13 @@ mod tests {
             len: 512,
         };
         assert_eq!(job.step(), write);
-        assert!(job.advance(Ok(0)).is_none());
+        assert!(job.advance(Ok(500)).is_none());
+        let write = Step::WriteZeros {
+            offset: 500,
+            len: 12,
+        };
+        assert_eq!(job.step(), write);
+        assert!(job.advance(Ok(12)).is_none());
         assert_eq!(job.step(), Step::SyncData);
         assert!(matches!(job.advance(Ok(0)), Some(Ok(()))));
 

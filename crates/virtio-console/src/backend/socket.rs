@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,6 +21,9 @@ const REST: Duration = Duration::from_secs(1);
 pub struct SocketPort {
     listener: UnixListener,
     client: Option<UnixStream>,
+    /// The client before, which has gone. It stays open until there is another one, which so has another number: who
+    /// watches descriptors sees that it changed.
+    gone: Option<UnixStream>,
     path: PathBuf,
     /// Device and inode of the socket's file.
     identity: Option<(u64, u64)>,
@@ -40,6 +44,7 @@ impl SocketPort {
             Ok(listener) => Ok(Self {
                 listener,
                 client: None,
+                gone: None,
                 identity: identity(&path),
                 path,
                 resting: false,
@@ -80,7 +85,8 @@ impl SocketPort {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
             )
         {
-            self.client = None;
+            let _ = client.shutdown(Shutdown::Both);
+            self.gone = self.client.take();
         }
         result
     }
@@ -128,7 +134,10 @@ impl PortBackend for SocketPort {
         }
         self.resting = false;
         match self.accept() {
-            Ok(client) => self.client = Some(client),
+            Ok(client) => {
+                self.client = Some(client);
+                self.gone = None;
+            }
             Err(error) => self.resting = error.kind() != io::ErrorKind::WouldBlock,
         }
     }

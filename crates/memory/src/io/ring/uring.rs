@@ -19,6 +19,7 @@ use io_uring::{IoUring, opcode};
 use vm_memory::GuestMemoryMmap;
 
 use super::PrepareError;
+use crate::io::fallocate::zeros;
 use crate::io::segment::slices;
 use crate::io::vectored::part_of;
 use crate::io::{Deallocate, Durability, Segment};
@@ -43,7 +44,7 @@ pub(super) struct Transfer {
     pub(super) write: Option<Durability>,
 }
 
-/// An operation that touches no memory.
+/// An operation that touches no memory of the guest's.
 pub(super) enum Operation {
     SyncData {
         file: u32,
@@ -51,6 +52,11 @@ pub(super) enum Operation {
     Deallocate {
         file: u32,
         how: Deallocate,
+        offset: u64,
+        len: u64,
+    },
+    Zeros {
+        file: u32,
         offset: u64,
         len: u64,
     },
@@ -191,8 +197,16 @@ impl Uring {
                     .mode(how.mode())
                     .build()
             }
+            Operation::Zeros { file, offset, len } => {
+                self.check(offset)?;
+                let zeros = zeros(len);
+                let len = u32::try_from(zeros.len()).unwrap_or(0);
+                opcode::Write::new(Fixed(file), zeros.as_ptr(), len)
+                    .offset(offset)
+                    .build()
+            }
         };
-        // SAFETY: the entry names no memory.
+        // SAFETY: the entry names no memory, or zeros that are always there and only read.
         unsafe { self.push_entry(entry, token) }
     }
 
@@ -252,12 +266,11 @@ impl Uring {
     ) -> io::Result<()> {
         // Entries that the kernel has not taken cannot be taken back: they are submitted, then cancelled.
         while self.submit_all(&mut complete)? {
+            // An error says that nothing under way can be cancelled, or that the kernel is older than 6.0. What cannot
+            // be, such as a read that a disk is busy with, is waited for.
             let submitter = self.ring.submitter();
-            let cancelled = submitter.register_sync_cancel(Some(WAIT), CancelBuilder::any());
-            // An error says that nothing under way can be cancelled, or that the kernel is older than 6.0.
-            if cancelled.is_err() {
-                self.wait()?;
-            }
+            let _ = submitter.register_sync_cancel(Some(WAIT), CancelBuilder::any());
+            self.wait()?;
         }
         Ok(())
     }
@@ -356,7 +369,7 @@ impl Drop for Uring {
             // The kernel may still use guest RAM, so that must stay mapped: a leak is better than what else comes.
             mem::forget(self.memory.clone());
         }
-        // Closing the ring leaves that to the kernel's leisure, and with the files their locks.
+        // Closing the ring leaves that to the kernel's leisure.
         let _ = self.ring.submitter().unregister_files();
     }
 }
