@@ -43,26 +43,34 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(crate) struct Wanted {
     readable: Vec<RawFd>,
     writable: Vec<RawFd>,
+    /// Changes whenever the descriptors do: with the same numbers as before, they may be others by now.
+    generation: u64,
     deadline: Option<Instant>,
 }
 
 impl Wanted {
     /// Takes over what a device says now.
     pub(crate) fn set(&mut self, waits: &Waits) {
-        self.readable.clone_from(&waits.readable);
-        self.writable.clone_from(&waits.writable);
+        if !self.has_descriptors_of(waits) {
+            self.readable.clone_from(&waits.readable);
+            self.writable.clone_from(&waits.writable);
+            self.generation += 1;
+        }
         self.deadline = waits.delay.map(in_time);
     }
 
     /// Whether `waits` is satisfied by somebody who knows of this. To be called too early does no harm, and a delay
     /// that is said again is not a new one.
     pub(crate) fn covers(&self, waits: &Waits) -> bool {
-        self.readable == waits.readable
-            && self.writable == waits.writable
+        self.has_descriptors_of(waits)
             && waits.delay.is_none_or(|delay| {
                 let slack = Duration::from_millis(1);
                 self.deadline.is_some_and(|at| at <= in_time(delay) + slack)
             })
+    }
+
+    fn has_descriptors_of(&self, waits: &Waits) -> bool {
+        self.readable == waits.readable && self.writable == waits.writable
     }
 
     fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
@@ -132,6 +140,8 @@ struct Waiting {
     wanted: Wanted,
     /// Some of what it waits for is always ready: a regular file.
     ready: bool,
+    /// Some of it the host had no room to watch.
+    unwatched: bool,
 }
 
 impl Loop {
@@ -206,9 +216,7 @@ impl Loop {
         if let Some(device) = self.device(index) {
             let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
             device.process_events();
-            let wanted = device.wanted().clone();
-            drop(device);
-            self.watch(index, wanted);
+            self.watch(index, device.wanted());
         }
     }
 
@@ -225,24 +233,30 @@ impl Loop {
         let mut index = 0;
         while let Some(device) = self.device(index) {
             let device = device.lock().unwrap_or_else(PoisonError::into_inner);
-            let wanted = device.wanted().clone();
-            drop(device);
             if self.waits.len() <= index {
                 self.waits.resize_with(index + 1, Waiting::default);
             }
-            // Also if it waits for the same numbers as before: behind one of them there may be another file by now,
-            // which nobody watches yet.
-            self.watch(index, wanted);
+            self.watch(index, device.wanted());
+            drop(device);
+            // Most wake the loop to have it serve a queue.
+            let now = Instant::now();
+            if self.is_due(index, &[], now) {
+                self.process(index);
+            }
             index += 1;
         }
     }
 
     /// Watches what the device waits for, and no longer what it does not.
-    fn watch(&mut self, index: usize, wanted: Wanted) {
+    fn watch(&mut self, index: usize, wanted: &Wanted) {
         let Some(waiting) = self.waits.get_mut(index) else {
             return;
         };
-        let before = std::mem::replace(&mut waiting.wanted, wanted);
+        waiting.wanted.deadline = wanted.deadline;
+        if waiting.wanted.generation == wanted.generation && !waiting.unwatched {
+            return;
+        }
+        let before = std::mem::replace(&mut waiting.wanted, wanted.clone());
         for fd in before.descriptors() {
             // A device that has closed it may have left the number to another one.
             let is_wanted =
@@ -254,11 +268,15 @@ impl Loop {
                     .ctl(ControlOperation::Delete, fd, EpollEvent::default());
             }
         }
-        let Some(Waiting { wanted, ready }) = self.waits.get_mut(index) else {
+        let Some(Waiting {
+            wanted,
+            ready,
+            unwatched,
+        }) = self.waits.get_mut(index)
+        else {
             return;
         };
-        *ready = false;
-        let mut again = None;
+        (*ready, *unwatched) = (false, false);
         for fd in wanted.descriptors() {
             let mut events = EventSet::empty();
             events.set(EventSet::IN, wanted.readable.contains(&fd));
@@ -266,10 +284,13 @@ impl Loop {
             match arm(&self.epoll, fd, EpollEvent::new(events, index as u64)) {
                 Ok(()) => {}
                 Err(Errno::EPERM) => *ready = true,
-                Err(_) => again = Some(in_time(REST)),
+                Err(_) => *unwatched = true,
             }
         }
-        wanted.deadline = wanted.deadline.into_iter().chain(again).min();
+        if *unwatched {
+            let again = in_time(REST);
+            wanted.deadline = Some(wanted.deadline.map_or(again, |at| at.min(again)));
+        }
     }
 }
 

@@ -29,6 +29,7 @@
 //! can end its own machine and nothing else: whatever it does comes back as an [`Outcome`]. Its input is bounded by
 //! the serial port's FIFO; it cannot wake the event loop more often than the host gives it input.
 
+mod batching;
 mod config;
 mod console;
 mod control;

@@ -8,10 +8,12 @@ use goldcrest_boot::MmioDevice;
 use goldcrest_bus::{Bus, Device, Effect, Range};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
+use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Mmio, VirtioDevice, Waits};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
 use crate::MonitorError;
+use crate::batching::Batching;
 use crate::device_loop::{DeviceLoop, Wanted};
 
 /// Where the first device's registers are; each device has a page.
@@ -22,6 +24,9 @@ const LEN: u32 = 4096;
 const INTERRUPTS: [u32; 17] = [
     16, 17, 18, 19, 20, 21, 22, 23, 5, 9, 10, 11, 6, 7, 12, 14, 15,
 ];
+
+/// Queues beyond are served by their CPUs.
+const MAX_BATCHING: usize = 16;
 
 /// The most virtio devices that a machine can have.
 pub const MAX_VIRTIO_DEVICES: usize = INTERRUPTS.len();
@@ -109,8 +114,11 @@ pub(crate) fn attach(
         let range = Range::new(place.base.into(), place.len.into())?;
         let shared = Arc::new_cyclic(|this| {
             events.add(this.clone());
+            let queues = if device.batches() { MAX_BATCHING } else { 0 };
             Mutex::new(Attached {
                 device,
+                batching: vec![Batching::default(); queues],
+                left: Vec::with_capacity(queues),
                 wanted: Wanted::default(),
                 now: Waits::default(),
                 events: events.clone(),
@@ -123,11 +131,26 @@ pub(crate) fn attach(
 
 /// A device behind its transport.
 trait Attachable: Device {
+    fn batches(&self) -> bool;
+    fn defer_queue(&mut self, index: u16) -> bool;
+    fn last_batch(&self, index: u16) -> u16;
     fn process_events(&mut self);
     fn waits(&self, waits: &mut Waits);
 }
 
 impl<D: VirtioDevice> Attachable for Mmio<D> {
+    fn batches(&self) -> bool {
+        self.core().device().batches()
+    }
+
+    fn defer_queue(&mut self, index: u16) -> bool {
+        Mmio::defer_queue(self, index)
+    }
+
+    fn last_batch(&self, index: u16) -> u16 {
+        self.core().last_batch(index)
+    }
+
     fn process_events(&mut self) {
         Mmio::process_events(self);
     }
@@ -137,9 +160,14 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
     }
 }
 
-/// A device on the bus. Notifications are served on the CPU's own thread, and what waits for the host by the loop.
+/// A device on the bus. Notifications are served on the CPU's own thread or by the loop, as `Batching` says, and what waits
+/// for the host by the loop.
 pub(crate) struct Attached {
     device: Box<dyn Attachable>,
+    /// Of each queue, if the device gains by it.
+    batching: Vec<Batching>,
+    /// The queues that were left to the loop.
+    left: Vec<u16>,
     /// What the loop knows it to wait for.
     wanted: Wanted,
     /// Room for what it waits for now.
@@ -151,6 +179,11 @@ impl Attached {
     /// Something that it waits for has happened; by the loop.
     pub(crate) fn process_events(&mut self) {
         self.device.process_events();
+        for index in self.left.drain(..) {
+            if let Some(batching) = self.batching.get_mut(usize::from(index)) {
+                batching.served(self.device.last_batch(index));
+            }
+        }
         self.look();
         self.wanted.set(&self.now);
     }
@@ -160,9 +193,30 @@ impl Attached {
         &self.wanted
     }
 
+    /// Leaves what the driver notifies of to the loop, if that is better.
+    fn leave(&mut self, offset: u64, data: &[u8]) -> bool {
+        let Some(index) = notified_queue(offset, data) else {
+            return false;
+        };
+        let batching = self.batching.get_mut(usize::from(index));
+        let left = batching.is_some_and(Batching::leave) && self.device.defer_queue(index);
+        if left && !self.left.contains(&index) {
+            self.left.push(index);
+        }
+        left
+    }
+
     fn look(&mut self) {
         self.now.clear();
         self.device.waits(&mut self.now);
+    }
+}
+
+/// The queue that a write to a device's registers notifies of (§4.2.2).
+fn notified_queue(offset: u64, data: &[u8]) -> Option<u16> {
+    match *data {
+        [low, high, 0, 0] if offset == mmio::QUEUE_NOTIFY => Some(u16::from_le_bytes([low, high])),
+        _ => None,
     }
 }
 
@@ -172,7 +226,10 @@ impl Device for Attached {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
-        let effect = self.device.write(offset, data);
+        let effect = match self.leave(offset, data) {
+            true => Effect::None,
+            false => self.device.write(offset, data),
+        };
         self.look();
         if !self.wanted.covers(&self.now) {
             self.wanted.set(&self.now);

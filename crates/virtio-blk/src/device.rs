@@ -258,6 +258,10 @@ impl<B: Backend> VirtioDevice for Block<B> {
         self.or_give_up(result)
     }
 
+    fn batches(&self) -> bool {
+        true
+    }
+
     fn waits(&self, waits: &mut Waits) {
         // Always the same while it is in use, so that the descriptor can stay registered.
         let event = self.backend.event_fd();

@@ -71,6 +71,12 @@ pub trait VirtioDevice: Send {
         Ok(())
     }
 
+    /// Whether requests that the driver makes one after another are better served together, by another thread than the
+    /// notifying CPU's: so it is if each takes the host some time.
+    fn batches(&self) -> bool {
+        false
+    }
+
     /// Adds to `waits` what it waits for now. Asked after each of the calls above.
     fn waits(&self, waits: &mut Waits) {
         let _ = waits;

@@ -64,6 +64,11 @@ impl<D: VirtioDevice> Mmio<D> {
         self.interrupt();
     }
 
+    /// As [`Core::defer_queue`].
+    pub fn defer_queue(&mut self, index: u16) -> bool {
+        self.core.defer_queue(index)
+    }
+
     /// What the device waits for now, added to `waits`.
     pub fn waits(&self, waits: &mut Waits) {
         self.core.waits(waits);

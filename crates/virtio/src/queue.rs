@@ -136,6 +136,11 @@ impl Queue {
         self.in_use.iter().filter(|in_use| **in_use).count()
     }
 
+    /// How many chains were taken in this turn.
+    pub(crate) fn taken(&self) -> u16 {
+        self.size.saturating_sub(self.turn)
+    }
+
     pub(crate) fn begin_turn(&mut self) {
         self.turn = self.size;
         self.backlog = false;

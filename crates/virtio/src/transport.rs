@@ -300,6 +300,25 @@ impl<D: VirtioDevice> Core<D> {
         self.call(|device, io| device.process_queue(index, io));
     }
 
+    /// The driver has added buffers to a queue, which are looked for by the next
+    /// [`process_events`](Self::process_events): until then, the driver has no reason to notify again (§2.7.10). False if
+    /// the queue is not in use.
+    pub fn defer_queue(&mut self, index: u16) -> bool {
+        match self.queues.get_mut(usize::from(index)) {
+            Some(queue) if queue.ready && is_live(self.status) => {
+                queue.backlog = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// How many chains the device took from a queue when it was served last.
+    pub fn last_batch(&self, index: u16) -> u16 {
+        let queue = self.queues.get(usize::from(index));
+        queue.map_or(0, Queue::taken)
+    }
+
     /// Something that the device waits for may have happened.
     pub fn process_events(&mut self) {
         if !is_live(self.status) {
