@@ -165,6 +165,10 @@ impl PortBackend for Streams {
     fn poll_within(&self) -> Option<Duration> {
         self.port.poll_within()
     }
+
+    fn size(&self) -> Option<(u16, u16)> {
+        self.port.size()
+    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ pub use pty::PtyPort;
 pub use socket::SocketPort;
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::termios::tcgetwinsize;
 
 /// The host's end of a port. No call waits.
 pub trait PortBackend: Send {
@@ -61,6 +62,12 @@ pub trait PortBackend: Send {
     fn poll_within(&self) -> Option<Duration> {
         None
     }
+
+    /// Columns and rows of the terminal at the other end, if there is one and it says. Asked after
+    /// [`poll`](Self::poll).
+    fn size(&self) -> Option<(u16, u16)> {
+        None
+    }
 }
 
 impl<B: PortBackend + ?Sized> PortBackend for Box<B> {
@@ -88,6 +95,19 @@ impl<B: PortBackend + ?Sized> PortBackend for Box<B> {
     fn poll_within(&self) -> Option<Duration> {
         (**self).poll_within()
     }
+    fn size(&self) -> Option<(u16, u16)> {
+        (**self).size()
+    }
+}
+
+/// How often a terminal is asked for its size, which it tells those alone that it controls, by a signal.
+const LOOK_AT_SIZE: Duration = Duration::from_secs(1);
+
+/// Columns and rows of a terminal; nothing if it does not know.
+fn size_of(terminal: impl AsFd) -> Option<(u16, u16)> {
+    let size = tcgetwinsize(terminal).ok()?;
+    let size = (size.ws_col, size.ws_row);
+    (size != (0, 0)).then_some(size)
 }
 
 /// What is true of a descriptor now: of `flags`, errors and hang-ups.

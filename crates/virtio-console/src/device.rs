@@ -77,7 +77,7 @@ impl Console {
         if let Some(name) = names.find(|name| name.is_empty() || name.len() > MAX_NAME) {
             return Err(ConsoleError::Name(name.clone()));
         }
-        Ok(Self {
+        let mut console = Self {
             ports: ports.into_iter().map(Port::new).collect(),
             size: Size::default(),
             resized: false,
@@ -85,7 +85,9 @@ impl Console {
             ready: false,
             ignored: 0,
             piece: Box::new([0; PIECE]),
-        })
+        };
+        console.look_at_size();
+        Ok(console)
     }
 
     /// The terminal at port 0 has this size, in characters; 0 by 0 if that is not known, as at first.
@@ -236,6 +238,14 @@ impl Console {
         Ok(())
     }
 
+    /// Takes over the size of the terminal at port 0, if it is at one that says.
+    fn look_at_size(&mut self) {
+        let port = self.ports.first();
+        if let Some((cols, rows)) = port.and_then(|port| port.config.backend.size()) {
+            self.resize(cols, rows);
+        }
+    }
+
     fn tell_size(&mut self, io: &mut DeviceIo<'_>) {
         if !std::mem::take(&mut self.resized) {
             return;
@@ -334,6 +344,7 @@ impl VirtioDevice for Console {
                 self.input(index, io)?;
             }
         }
+        self.look_at_size();
         self.tell_size(io);
         self.send_control(io)
     }

@@ -8,11 +8,14 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use goldcrest_virtio::driver;
+use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio_console::spec::{event, feature, queue};
 use goldcrest_virtio_console::{
     ConsoleError, FilePort, MemoryPort, PortBackend, PortConfig, PtyPort, SocketPort,
@@ -321,6 +324,32 @@ fn connect(path: &Path) -> UnixStream {
     let client = UnixStream::connect(path).unwrap();
     client.set_read_timeout(Some(SECONDS)).unwrap();
     client
+}
+
+#[test]
+fn a_guest_is_told_how_large_its_terminal_is() {
+    let pty = PtyPort::open().unwrap();
+    let path = pty.path().to_owned();
+    let terminal = File::options().read(true).write(true).open(&path).unwrap();
+    let resize = |cols: u16, rows: u16| {
+        let size = ["cols", &cols.to_string(), "rows", &rows.to_string()].map(str::to_owned);
+        let mut stty = Command::new("stty");
+        let status = stty.arg("-F").arg(&path).args(size).status();
+        assert!(status.unwrap().success());
+    };
+    let size = |guest: &mut Guest| {
+        let size = driver::read(&mut guest.device, mmio::CONFIG);
+        (size & 0xffff, size >> 16)
+    };
+    resize(100, 40);
+    let output = OwnedFd::from(terminal.try_clone().unwrap());
+    let mut on_pty = console(pty);
+    let mut on_file = console(FilePort::new(None, Some(output)).unwrap());
+    assert_eq!(size(&mut on_file), (100, 40));
+    on_pty.run_until(|guest| size(guest) == (100, 40));
+    resize(80, 25);
+    on_pty.run_until(|guest| size(guest) == (80, 25));
+    on_file.run_until(|guest| size(guest) == (80, 25));
 }
 
 #[test]

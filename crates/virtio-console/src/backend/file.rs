@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::libc::PIPE_BUF;
@@ -12,7 +13,7 @@ use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::unistd::isatty;
 
-use super::state_of;
+use super::{LOOK_AT_SIZE, size_of, state_of};
 use crate::{ConsoleError, PortBackend};
 
 /// Looks at each piece of input and appends to the second argument what of it is for the guest.
@@ -45,6 +46,7 @@ struct Input {
 struct Output {
     file: File,
     pollable: bool,
+    is_terminal: bool,
     /// The most bytes that can be written without waiting, when it is ready.
     most: usize,
 }
@@ -78,6 +80,14 @@ impl FilePort {
             input.pending.reserve(MAX_PENDING + 2 * FILTER_PIECE);
         }
         self
+    }
+}
+
+impl FilePort {
+    /// Its output, if that is a terminal.
+    fn terminal(&self) -> Option<&File> {
+        let output = self.output.as_ref().filter(|output| output.is_terminal);
+        output.map(|output| &output.file)
     }
 }
 
@@ -154,6 +164,7 @@ impl Output {
         let own = is_terminal.then(|| reopen(&file)).and_then(Result::ok);
         Ok(Self {
             pollable,
+            is_terminal,
             // A terminal that is ready takes a byte, but not always more.
             most: if is_terminal && own.is_none() {
                 1
@@ -225,6 +236,14 @@ impl PortBackend for FilePort {
     fn poll_fd(&self) -> Option<RawFd> {
         let input = self.input.as_ref().filter(|input| input.reads_ahead());
         input.map(|input| input.file.as_raw_fd())
+    }
+
+    fn poll_within(&self) -> Option<Duration> {
+        self.terminal().map(|_| LOOK_AT_SIZE)
+    }
+
+    fn size(&self) -> Option<(u16, u16)> {
+        self.terminal().and_then(size_of)
     }
 }
 

@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::state_of;
+use super::{LOOK_AT_SIZE, size_of, state_of};
 use crate::{ConsoleError, PortBackend};
 
 /// How often it is looked whether somebody has opened the terminal. There is no descriptor to wait for: one that is
@@ -97,6 +97,10 @@ impl PortBackend for PtyPort {
     }
 
     fn poll_within(&self) -> Option<Duration> {
-        (!self.open).then_some(LOOK)
+        Some(if self.open { LOOK_AT_SIZE } else { LOOK })
+    }
+
+    fn size(&self) -> Option<(u16, u16)> {
+        self.open.then(|| size_of(&self.master)).flatten()
     }
 }
