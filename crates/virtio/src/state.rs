@@ -101,10 +101,12 @@ impl<D: VirtioDevice + Snapshot> Snapshot for Mmio<D> {
 
     fn restore(&mut self, state: Self::State) -> Result<(), RestoreError> {
         self.check(&state)?;
+        let generation = self.core.generation;
         self.core.set_status(0);
         let result = self.put_back(state);
         if result.is_err() {
             self.core.set_status(0);
+            self.core.generation = generation;
             self.selects = Selects::default();
             self.interrupt_status = 0;
         }

@@ -27,10 +27,12 @@ fn restored(guest: &Guest) -> Guest {
 fn refuses(change: impl FnOnce(&mut MmioState<[u8; 8]>)) {
     let guest = Guest::live(BASIC);
     let mut state = guest.device.save();
+    state.config_generation = 5;
     change(&mut state);
     let mut other = Guest::new();
     assert!(other.device.restore(state.clone()).is_err(), "{state:?}");
     assert_eq!((other.status(), other.interrupts()), (0, 0));
+    assert_eq!(other.device.save(), Guest::new().device.save());
     other.recovers();
 }
 
