@@ -14,12 +14,11 @@ mod signals;
 mod terminal;
 mod timeline;
 
-use std::time::Instant;
-
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
+use crate::timeline::MainReached;
 
 #[cfg(not(all(target_env = "gnu", not(test))))]
 fn main() -> std::process::ExitCode {
@@ -28,7 +27,7 @@ fn main() -> std::process::ExitCode {
 
 /// Does what the command line says; the exit status.
 fn tool() -> u8 {
-    let main_reached = Instant::now();
+    let main_reached = MainReached::now();
     terminal::restore_on_panic();
     let args = Args::parse();
     let result = match &args.command {

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use goldcrest_boot::{Announce, Image};
 use goldcrest_monitor::memory::{self, MemoryConfig};
@@ -20,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use crate::args::{self, RunOptions};
 use crate::failure::Failure;
 use crate::terminal::Stdin;
+use crate::timeline::MainReached;
 use crate::{devices, say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
@@ -31,7 +31,7 @@ const TIMED_OUT: u8 = 124;
 const SIGNALLED: u8 = 128;
 
 /// Boots the demo and says how long it took.
-pub(crate) fn demo(main_reached: Instant) -> Result<u8, Failure> {
+pub(crate) fn demo(main_reached: MainReached) -> Result<u8, Failure> {
     let mut config = MachineConfig::new(Image::from_bytes("demo", DEMO)?);
     config.output = standard_output()?;
     let timeline = timeline::begin(main_reached);
@@ -42,7 +42,7 @@ pub(crate) fn demo(main_reached: Instant) -> Result<u8, Failure> {
 }
 
 /// `goldcrest run`.
-pub(crate) fn run(options: &RunOptions, main_reached: Instant) -> Result<u8, Failure> {
+pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8, Failure> {
     let mut config = configure(options)?;
     let Some(format) = options.timeline else {
         return boot(&config);

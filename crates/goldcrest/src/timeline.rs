@@ -18,22 +18,39 @@ type Marks = [(Stage, Duration)];
 /// whose time it counts too: then the timeline starts in `main`.
 const LONGEST_LOAD: Duration = Duration::from_millis(10);
 
+/// When the process reached `main`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MainReached {
+    at: Instant,
+    /// The processor time that it had used by then.
+    used: Duration,
+}
+
+impl MainReached {
+    pub(crate) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            used: clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+                .map_or(Duration::ZERO, Duration::from),
+        }
+    }
+}
+
 /// Starts a timeline at the start of the process.
 ///
 /// The kernel does not tell when that was; the processor time that the process had used when it reached `main` comes
 /// close, as nothing in a program's loading waits.
-pub(crate) fn begin(main_reached: Instant) -> Timeline {
-    let used =
-        clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
-    let before_main = Some(used.saturating_sub(main_reached.elapsed()))
-        .filter(|time| *time < LONGEST_LOAD)
-        .unwrap_or_default();
-    let start = main_reached
-        .checked_sub(before_main)
-        .unwrap_or(main_reached);
+pub(crate) fn begin(main_reached: MainReached) -> Timeline {
+    let MainReached { at, used } = main_reached;
+    let before_main = if used < LONGEST_LOAD {
+        used
+    } else {
+        Duration::ZERO
+    };
+    let start = at.checked_sub(before_main).unwrap_or(at);
     let timeline = Timeline::new(start);
     timeline.mark_at(Stage::ProcessStart, start);
-    timeline.mark_at(Stage::Main, main_reached);
+    timeline.mark_at(Stage::Main, at);
     timeline
 }
 

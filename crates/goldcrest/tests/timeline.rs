@@ -173,16 +173,15 @@ fn without_arguments_the_demo_says_how_long_it_took() {
     let demo = run(&mut goldcrest()).soon().expect(0);
     assert_eq!(demo.stdout, "Hello from a unikernel on Goldcrest!\n");
     assert_eq!(demo.stderr.lines().count(), 1, "{demo:?}");
-    let summary = demo
-        .stderr
-        .strip_prefix("goldcrest: started after ")
-        .unwrap();
+    let summary = demo.stderr.strip_prefix("goldcrest: ").unwrap();
     let times: Vec<_> = summary
         .split_whitespace()
         .filter(|word| word.contains('.'))
         .map(number)
         .collect();
-    assert_eq!(times.len(), 6, "{summary}");
+    // On a busy machine loading may have taken so long that it cannot be told from what was before it.
+    let loading = usize::from(summary.starts_with("started after "));
+    assert_eq!(times.len(), 5 + loading, "{summary}");
     assert!(times.is_sorted(), "{summary}");
     assert_contains(
         summary,
