@@ -1,36 +1,11 @@
 //! Proves that a ring in use allocates nothing.
-#![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::os::fd::AsFd;
 
+use allocation_counter::measure;
 use goldcrest_memory::io::{Durability, Ring, Segment, read_at, write_at};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
-
-struct Counting;
-
-thread_local! {
-    /// Those of this thread: the test harness has one of its own, which allocates when it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn steady_transfers_allocate_nothing() {
@@ -59,7 +34,6 @@ fn steady_transfers_allocate_nothing() {
     };
     // The lists of parts grow once, as the places of the queue are used.
     (0..32).for_each(|_| round());
-    let before = ALLOCATIONS.get();
-    (0..100).for_each(|_| round());
-    assert_eq!(ALLOCATIONS.get(), before);
+    let counted = measure(|| (0..100).for_each(|_| round()));
+    assert_eq!(counted.count_total, 0);
 }

@@ -1,5 +1,4 @@
 //! Proves that disks in use allocate nothing.
-#![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,12 +9,11 @@
 
 mod guest;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use allocation_counter::measure;
 use goldcrest_memory::io::{Durability, Segment};
 use goldcrest_virtio::driver::Buffer;
 use goldcrest_virtio_blk::spec::{request, status};
@@ -24,29 +22,6 @@ use goldcrest_virtio_blk::{
 };
 use guest::{DATA, Guest};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
-
-struct Counting;
-
-thread_local! {
-    /// Those of this thread: the test harness has one of its own, which allocates when it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const DEPTH: u32 = 16;
 
@@ -106,9 +81,8 @@ fn disks_allocate_nothing() {
         disk.attach(&memory, DEPTH);
         // Lists grow once, as tokens and places of the ring are used.
         (0..32).for_each(|_| round(disk.as_mut()));
-        let before = ALLOCATIONS.get();
-        (0..50).for_each(|_| round(disk.as_mut()));
-        assert_eq!(ALLOCATIONS.get(), before, "{n}");
+        let counted = measure(|| (0..50).for_each(|_| round(disk.as_mut())));
+        assert_eq!(counted.count_total, 0, "{n}");
     }
 }
 
@@ -127,19 +101,20 @@ fn requests_allocate_nothing(disk: impl Backend) {
         guest.submit(0, request::FLUSH, 0, &[]);
         guest.submit(0, request::GET_ID, 0, &[Buffer::Writable(DATA, 20)]);
         guest.submit(0, 77, 0, &[]);
-        let start = ALLOCATIONS.get();
-        guest.notify(0);
-        let begun = Instant::now();
-        while guest.queues[0].used_index() != guest.queues[0].available {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not answered");
-            thread::yield_now();
-            waits.clear();
-            guest.device.waits(&mut waits);
-            guest.device.process_events();
-        }
+        let counted = measure(|| {
+            guest.notify(0);
+            let begun = Instant::now();
+            while guest.queues[0].used_index() != guest.queues[0].available {
+                assert!(begun.elapsed() < Duration::from_secs(60), "not answered");
+                thread::yield_now();
+                waits.clear();
+                guest.device.waits(&mut waits);
+                guest.device.process_events();
+            }
+        });
         // Lists grow once.
         if round >= 300 {
-            allocations += ALLOCATIONS.get() - start;
+            allocations += counted.count_total;
         }
         let statuses: Vec<_> = guest.answers(0).iter().map(|a| a.status).collect();
         assert_eq!(statuses.iter().filter(|&&s| s == status::OK).count(), 4);

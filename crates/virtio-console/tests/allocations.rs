@@ -1,42 +1,17 @@
 //! Proves that a console in use allocates nothing.
-#![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod guest;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Write};
 
+use allocation_counter::measure;
 use goldcrest_virtio::driver::{Buffer, notify};
 use goldcrest_virtio_console::spec::{event, feature, queue};
 use goldcrest_virtio_console::{FilePort, MemoryPort, PortConfig};
 use guest::Guest;
 use vm_memory::{Bytes, GuestAddress};
-
-struct Counting;
-
-thread_local! {
-    /// Those of this thread: the test harness has one of its own, which allocates when it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const AT: u64 = 0x10_0000;
 
@@ -92,7 +67,6 @@ fn bytes_and_messages_allocate_nothing() {
         }
     };
     round();
-    let before = ALLOCATIONS.get();
-    (0..100).for_each(|_| round());
-    assert_eq!(ALLOCATIONS.get(), before);
+    let counted = measure(|| (0..100).for_each(|_| round()));
+    assert_eq!(counted.count_total, 0);
 }
