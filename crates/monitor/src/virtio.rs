@@ -8,7 +8,6 @@ use goldcrest_boot::MmioDevice;
 use goldcrest_bus::{Bus, Device, Effect, Range};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
-use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Mmio, VirtioDevice, Waits};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
@@ -132,6 +131,7 @@ pub(crate) fn attach(
 /// A device behind its transport.
 trait Attachable: Device {
     fn batches(&self) -> bool;
+    fn notified_queue(&self, offset: u64, data: &[u8]) -> Option<u16>;
     fn defer_queue(&mut self, index: u16) -> bool;
     fn last_batch(&self, index: u16) -> u16;
     fn process_events(&mut self);
@@ -141,6 +141,10 @@ trait Attachable: Device {
 impl<D: VirtioDevice> Attachable for Mmio<D> {
     fn batches(&self) -> bool {
         self.core().device().batches()
+    }
+
+    fn notified_queue(&self, offset: u64, data: &[u8]) -> Option<u16> {
+        Self::notified_queue(offset, data)
     }
 
     fn defer_queue(&mut self, index: u16) -> bool {
@@ -195,7 +199,7 @@ impl Attached {
 
     /// Leaves what the driver notifies of to the loop, if that is better.
     fn leave(&mut self, offset: u64, data: &[u8]) -> bool {
-        let Some(index) = notified_queue(offset, data) else {
+        let Some(index) = self.device.notified_queue(offset, data) else {
             return false;
         };
         let batching = self.batching.get_mut(usize::from(index));
@@ -209,14 +213,6 @@ impl Attached {
     fn look(&mut self) {
         self.now.clear();
         self.device.waits(&mut self.now);
-    }
-}
-
-/// The queue that a write to a device's registers notifies of (§4.2.2).
-fn notified_queue(offset: u64, data: &[u8]) -> Option<u16> {
-    match *data {
-        [low, high, 0, 0] if offset == mmio::QUEUE_NOTIFY => Some(u16::from_le_bytes([low, high])),
-        _ => None,
     }
 }
 

@@ -64,6 +64,16 @@ impl<D: VirtioDevice> Mmio<D> {
         self.interrupt();
     }
 
+    /// The queue that a write to the registers notifies of (§4.2.2), if that is what it does.
+    pub fn notified_queue(offset: u64, data: &[u8]) -> Option<u16> {
+        match *data {
+            [low, high, 0, 0] if offset == reg::QUEUE_NOTIFY => {
+                Some(u16::from_le_bytes([low, high]))
+            }
+            _ => None,
+        }
+    }
+
     /// As [`Core::defer_queue`].
     pub fn defer_queue(&mut self, index: u16) -> bool {
         self.core.defer_queue(index)

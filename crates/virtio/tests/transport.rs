@@ -3,8 +3,10 @@
 
 mod guest;
 
+use std::time::Duration;
+
 use goldcrest_virtio::spec::{feature, mmio, status};
-use goldcrest_virtio::{DeviceError, QueueError, Waits, driver};
+use goldcrest_virtio::{DeviceError, Mmio, QueueError, Waits, driver};
 use guest::*;
 
 const STEPS: [u8; 4] = [1, 3, 11, 15];
@@ -305,4 +307,42 @@ fn the_generation_changes_with_the_configuration_and_not_else() {
     guest.device.device_mut().changes = true;
     guest.device.process_events();
     assert_ne!(guest.read(mmio::CONFIG_GENERATION), before);
+}
+
+#[test]
+fn what_is_deferred_is_served_together_by_the_next_events_and_not_notified_of_meanwhile() {
+    let mut guest = Guest::live(EVENT_IDX);
+    assert_eq!(
+        Mmio::<Echo>::notified_queue(mmio::QUEUE_NOTIFY, &[1, 0, 0, 0]),
+        Some(1)
+    );
+    assert_eq!(
+        Mmio::<Echo>::notified_queue(mmio::QUEUE_NOTIFY, &[0, 0, 1, 0]),
+        None
+    );
+    assert_eq!(
+        Mmio::<Echo>::notified_queue(mmio::QUEUE_SEL, &[1, 0, 0, 0]),
+        None
+    );
+    guest.echo(1);
+    let wanted = guest.queues[1].available_event();
+    for _ in 0..3 {
+        guest.offer(1);
+        assert!(guest.device.defer_queue(1));
+    }
+    assert_eq!(guest.queues[1].used_index(), 1);
+    assert_eq!(guest.queues[1].available_event(), wanted, "once is enough");
+    let mut waits = Waits::default();
+    guest.device.waits(&mut waits);
+    assert_eq!(waits.delay, Some(Duration::ZERO));
+    guest.device.process_events();
+    assert_eq!(guest.queues[1].used_index(), 4);
+    assert_eq!(guest.device.core().last_batch(1), 3);
+    waits.clear();
+    guest.device.waits(&mut waits);
+    assert!(waits.is_empty());
+    // Queues that are not, and a device that is not running, defer nothing.
+    assert!(!guest.device.defer_queue(u16::MAX));
+    guest.set_status(0);
+    assert!(!guest.device.defer_queue(1));
 }
