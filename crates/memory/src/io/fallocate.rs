@@ -47,10 +47,10 @@ pub fn zero_range(file: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     fallocate(&file, Deallocate::ZeroRange, offset, len)
 }
 
-/// The most that zeros are written at a time.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// As many zeros as are written at a time; they are a part of the program.
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
-/// Writes up to `len` zeros to `file` at `offset`: 64 KiB at most. Returns how many.
+/// Writes up to `len` zeros to `file` at `offset`: 16 KiB at most. Returns how many.
 ///
 /// # Errors
 ///

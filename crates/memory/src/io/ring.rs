@@ -143,7 +143,7 @@ impl Ring {
         self.0.push(operation, token)
     }
 
-    /// Prepares writing up to `len` zeros to `file` at `offset`. It completes with how many were written: 64 KiB at most.
+    /// Prepares writing up to `len` zeros to `file` at `offset`. It completes with how many were written: 16 KiB at most.
     ///
     /// # Errors
     ///
