@@ -2,7 +2,7 @@
 //!
 //! This crate composes the others and adds what is left: a thread for each CPU, an event loop for what waits on the
 //! host, and an orderly end. The CPU 0 runs on the calling thread; a machine with one CPU whose guest never listens
-//! to its serial port needs no other thread.
+//! to its serial port, and whose devices wait for nothing, needs no other thread.
 //!
 //! ```no_run
 //! use goldcrest_monitor::{Image, MachineConfig, Outcome, run};
@@ -26,8 +26,9 @@
 //!
 //! # A hostile guest
 //!
-//! can end its own machine and nothing else: whatever it does comes back as an [`Outcome`]. Its input is bounded by
-//! the serial port's FIFO; it cannot wake the event loop more often than the host gives it input.
+//! can end its own machine and nothing else: whatever it does comes back as an [`Outcome`]. Its serial input is bounded
+//! by the port's FIFO, and what is under way on its disks by their queues. It can keep the devices' loop, one thread,
+//! busy with requests for as long as it makes them; a rate limit of a disk bounds that, too.
 
 mod batching;
 mod config;
