@@ -1,10 +1,10 @@
 //! Who serves a queue: the CPU that notifies, or the devices' loop.
 //!
 //! The CPU is sooner there: nobody has to wake up. But while it serves one request its guest makes no other, so that a
-//! guest with many to make leaves its guest code for each of them. The loop serves at once all that have been made until
-//! it gets there, and asks to be notified only when there is nothing left; that is worth waking it if there are several.
-//! How many there are depends on the guest, and on how busy the host is. It is seen by trying: now and then a request is
-//! left to the loop, and if it finds enough others there, it keeps the queue until it finds few.
+//! guest with many to make leaves its guest code for each of them. The loop serves at once all that have been made
+//! until it gets there, and asks to be notified only when there is nothing left; that is worth waking it if there are
+//! several. How many there are depends on the guest, and on how busy the host is. It is seen by trying: now and then a
+//! request is left to the loop, and if it finds enough others there, it keeps the queue until it finds few.
 
 /// One notification in so many is left to the loop, to see.
 const TRIAL: u8 = 32;
