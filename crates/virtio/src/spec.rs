@@ -74,6 +74,10 @@ pub mod device_id {
     pub const CONSOLE: u32 = 3;
     /// Entropy source (§5.4).
     pub const ENTROPY: u32 = 4;
+    /// Memory balloon (§5.5).
+    pub const BALLOON: u32 = 5;
+    /// Socket device (§5.10).
+    pub const SOCKET: u32 = 19;
 }
 
 /// Registers of the MMIO transport (§4.2.2).
