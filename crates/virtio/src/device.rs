@@ -141,6 +141,9 @@ pub struct Waits {
     pub readable: Vec<RawFd>,
     /// Descriptors that are to become writable.
     pub writable: Vec<RawFd>,
+    /// Descriptors of which it is told once whenever they become readable or writable: it has used them until they
+    /// would block, or knows that it has not. So a device says the same whether or not its driver has room.
+    pub edges: Vec<RawFd>,
     /// The time until it wants to be called in any case.
     pub delay: Option<Duration>,
 }
@@ -150,12 +153,16 @@ impl Waits {
     pub fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();
+        self.edges.clear();
         self.delay = None;
     }
 
     /// Whether there is nothing to wait for.
     pub fn is_empty(&self) -> bool {
-        self.readable.is_empty() && self.writable.is_empty() && self.delay.is_none()
+        self.readable.is_empty()
+            && self.writable.is_empty()
+            && self.edges.is_empty()
+            && self.delay.is_none()
     }
 
     /// To be called after `delay`, or sooner.
