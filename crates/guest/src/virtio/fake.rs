@@ -14,6 +14,9 @@ use std::vec::Vec;
 use super::spec::{MAGIC, VERSION, feature, register, status};
 use super::{Error, Registers};
 
+/// Queues that the device has.
+const QUEUES: usize = 3;
+
 /// What the device does beside, or instead of, what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
@@ -67,7 +70,7 @@ pub(super) struct Fake {
     accepted: u64,
     status: u32,
     selected: [u32; 3],
-    rings: [Ring; 2],
+    rings: [Ring; QUEUES],
 }
 
 impl Fake {
@@ -84,7 +87,7 @@ impl Fake {
             accepted: 0,
             status: 0,
             selected: [0; 3],
-            rings: [Ring::default(); 2],
+            rings: [Ring::default(); QUEUES],
         }
     }
 
@@ -98,7 +101,7 @@ impl Fake {
 
     /// Serves all that is available in the queues.
     pub(super) fn work(&mut self) {
-        for queue in 0..2 {
+        for queue in 0..QUEUES {
             let mut heads = Vec::new();
             let ring = &mut self.rings[queue];
             while ring.ready && ring.seen != peek::<u16>(ring.addresses[1] + 2) {
@@ -179,13 +182,13 @@ impl core::fmt::Debug for Fake {
 
 impl Registers for Fake {
     fn read(&self, offset: u32) -> u32 {
-        let ring = self.rings[self.selected[2] as usize % 2];
+        let ring = self.rings[self.selected[2] as usize % QUEUES];
         match offset {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => VERSION,
             register::DEVICE_ID => self.id,
             register::DEVICE_FEATURES => (self.offered >> (32 * self.selected[0])) as u32,
-            register::QUEUE_NUM_MAX if self.selected[2] < 2 => self.most_descriptors,
+            register::QUEUE_NUM_MAX if self.selected[2] < QUEUES as u32 => self.most_descriptors,
             register::QUEUE_READY => ring.ready.into(),
             register::STATUS => self.status,
             register::CONFIG.. => {
@@ -195,6 +198,15 @@ impl Registers for Fake {
             }
             _ => 0,
         }
+    }
+
+    fn read_u8(&self, offset: u32) -> u8 {
+        let at = (offset - register::CONFIG) as usize;
+        self.config.get(at).copied().unwrap_or(0)
+    }
+
+    fn read_u16(&self, offset: u32) -> u16 {
+        u16::from_le_bytes([self.read_u8(offset), self.read_u8(offset + 1)])
     }
 
     fn write(&mut self, offset: u32, value: u32) {
@@ -220,7 +232,7 @@ impl Registers for Fake {
                 }
             }
             register::STATUS if value == 0 => {
-                self.rings = [Ring::default(); 2];
+                self.rings = [Ring::default(); QUEUES];
                 (self.accepted, self.status) = (0, 0);
             }
             register::STATUS => {
@@ -232,13 +244,22 @@ impl Registers for Fake {
         }
     }
 
-    fn wait<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> Result<T, Error> {
+    fn wait<T>(
+        &mut self,
+        deadline: Option<u64>,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
         if let Some(result) = done(self) {
-            return Ok(result);
+            return Ok(Some(result));
         }
         self.waits += 1;
         self.work();
-        Ok(done(self).expect("nothing ends this wait"))
+        let result = done(self);
+        assert!(
+            result.is_some() || deadline.is_some(),
+            "nothing ends this wait"
+        );
+        Ok(result)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Drivers for virtio devices (VIRTIO 1.3): disks, consoles, sources of entropy, with memory-mapped registers.
+//! Drivers for virtio devices (VIRTIO 1.3), with memory-mapped registers: disks ([`Block`]), network cards ([`Net`]),
+//! consoles ([`Console`]), sources of entropy ([`Entropy`]).
 //!
 //! ```no_run
 //! use goldcrest_guest::virtio::{Block, Error};
@@ -38,6 +39,7 @@ mod error;
 mod fake;
 mod interrupt;
 mod memory;
+mod net;
 mod queue;
 mod registers;
 mod spec;
@@ -48,6 +50,7 @@ pub use console::Console;
 pub use discovery::{Device, devices, is_announcement};
 pub use entropy::Entropy;
 pub use error::Error;
+pub use net::{Checksum, Frame, Net};
 pub use registers::{Mmio, Registers};
 pub use spec::{id, register};
 
