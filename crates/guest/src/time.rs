@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use goldcrest_abi::boot_info::mark;
 
-use crate::{alarm, apic, boot};
 use crate::pvclock::{self, Rate, TimeInfo};
+use crate::{alarm, apic, boot};
 
 /// What CPUID said, which costs an exit, or [`calibrate`] found; 0: nothing yet.
 static FOUND_KHZ: AtomicU64 = AtomicU64::new(0);

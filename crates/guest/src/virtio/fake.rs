@@ -66,6 +66,8 @@ pub(super) struct Fake {
     pub(super) notifications: u32,
     pub(super) waits: u32,
     pub(super) most_descriptors: u32,
+    /// Requests of each queue that are served; the rest stay where they are.
+    pub(super) budget: [u32; QUEUES],
     serve: Box<dyn FnMut(Request<'_>) -> u32>,
     accepted: u64,
     status: u32,
@@ -83,6 +85,7 @@ impl Fake {
             notifications: 0,
             waits: 0,
             most_descriptors: 256,
+            budget: [u32::MAX; QUEUES],
             serve: Box::new(serve),
             accepted: 0,
             status: 0,
@@ -103,8 +106,9 @@ impl Fake {
     pub(super) fn work(&mut self) {
         for queue in 0..QUEUES {
             let mut heads = Vec::new();
-            let ring = &mut self.rings[queue];
-            while ring.ready && ring.seen != peek::<u16>(ring.addresses[1] + 2) {
+            let (ring, budget) = (&mut self.rings[queue], &mut self.budget[queue]);
+            while ring.ready && *budget != 0 && ring.seen != peek::<u16>(ring.addresses[1] + 2) {
+                *budget -= 1;
                 let slot = u64::from(ring.seen) % u64::from(ring.size);
                 heads.push(peek::<u16>(ring.addresses[1] + 4 + 2 * slot));
                 ring.seen = ring.seen.wrapping_add(1);

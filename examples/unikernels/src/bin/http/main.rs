@@ -32,8 +32,8 @@ use pool::Pool;
 
 goldcrest_guest::main!(main, Options::new().clock());
 
-/// Frames that are taken in before clients are served and frames go out.
-const BATCH: usize = 64;
+/// Frames that are taken in at most before clients are served and frames go out, when nobody listens.
+const BATCH: usize = 32;
 
 fn main() -> u32 {
     match Arguments::parse().and_then(|arguments| serve(&arguments)) {
@@ -57,8 +57,10 @@ fn serve(arguments: &Arguments) -> Result<u64, String> {
     let mut announced = false;
     loop {
         let now = Net::now();
-        let mut gate = Gate::new(&mut card, arguments.port, pool.ready());
-        network.take_in(&mut gate, now, BATCH);
+        let ready = pool.ready();
+        let mut gate = Gate::new(&mut card, arguments.port, ready);
+        // Were each frame a connection, none would find nobody who listens, unless there are as many as there may be.
+        network.take_in(&mut gate, now, if ready == 0 { BATCH } else { ready });
         pool.serve(&mut network.sockets, now);
         while network.send(&mut gate, now) {}
         pool.recycle(&mut network.sockets, now);
