@@ -76,6 +76,10 @@ pub enum Error {
         /// The most.
         limit: usize,
     },
+    /// There is no such stream.
+    NoStream,
+    /// The stream takes nothing more: one of both sides has said that it is done, or reset it.
+    Ended,
     /// The device gave an answer that has no meaning.
     Answer {
         /// The answer.
@@ -145,6 +149,8 @@ impl fmt::Display for Error {
             Self::TooLong { len, limit } => {
                 write!(f, "{len} bytes are more than the {limit} that can be sent")
             }
+            Self::NoStream => f.write_str("there is no such stream"),
+            Self::Ended => f.write_str("the stream has ended"),
             Self::Answer { found } => write!(f, "the device answered {found}"),
             Self::Broken => f.write_str("the device was shut down after an earlier error"),
             Self::Io => f.write_str("the device failed"),

@@ -31,6 +31,7 @@
 //! completes is waited for without end, and a device that does not let itself be reset ends the machine by a panic.
 
 mod block;
+mod buffers;
 mod console;
 mod discovery;
 mod entropy;

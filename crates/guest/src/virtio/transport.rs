@@ -127,31 +127,35 @@ impl<R: Registers> Transport<R> {
             .inspect_err(|_| self.shut_down())
     }
 
-    /// Waits until there is something to take of the queue, or the time of [`now_ns`](crate::time::now_ns) reaches
-    /// `deadline`; says which. The device is shut down on an error.
+    /// Waits until there is something to take of one of the queues, or the time of [`now_ns`](crate::time::now_ns)
+    /// reaches `deadline`; says which. The device is shut down on an error.
     ///
     /// Unlike [`wait`](Self::wait) this expects to wait: a look at the status costs an exit to the host and is taken
     /// only after an interrupt that came for nothing, as that of a device does which asks to be reset (§2.1.2).
-    pub(super) fn wait_for(
+    pub(super) fn wait_for<const N: usize>(
         &mut self,
-        queue: &mut Queue,
+        mut queues: [&mut Queue; N],
         deadline: Option<u64>,
     ) -> Result<bool, Error> {
         self.check()?;
-        if queue.has_used() {
+        if queues.iter().any(|queue| queue.has_used()) {
             return Ok(true);
         }
         let mut interrupted = false;
         let result = self.registers.wait(deadline, |registers| {
-            queue.set_interrupts(true);
-            if queue.has_used() {
+            for queue in &mut queues {
+                queue.set_interrupts(true);
+            }
+            if queues.iter().any(|queue| queue.has_used()) {
                 return Some(Ok(true));
             }
             let stuck = interrupted && is_stuck(registers);
             interrupted = true;
             stuck.then_some(Err(Error::NeedsReset))
         });
-        queue.set_interrupts(false);
+        for queue in &mut queues {
+            queue.set_interrupts(false);
+        }
         result
             .and_then(|result| result.unwrap_or(Ok(false)))
             .inspect_err(|_| self.shut_down())

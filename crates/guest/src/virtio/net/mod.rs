@@ -1,18 +1,17 @@
 //! Network cards (virtio 1.3 §5.1).
 
 mod checksum;
-mod ring;
 #[cfg(feature = "smoltcp")]
 mod smoltcp;
 mod spec;
 #[cfg(test)]
 mod tests;
 
+use super::buffers::Buffers;
 use super::queue::Used;
 use super::transport::Transport;
 use super::{Device, Error, Mmio, Registers, first, id};
 pub use checksum::Checksum;
-use ring::Ring;
 use spec::{DEFAULT_MTU, ETHERNET, LINK_UP, MIN_MTU, VLAN_TAG, feature, header, offset};
 
 /// Frames that are on their way at once, in each direction.
@@ -49,8 +48,8 @@ const QUEUE_SIZE: u16 = 256;
 pub struct Net<R: Registers = Mmio> {
     /// First, so that the device is reset before memory that it uses is freed.
     transport: Transport<R>,
-    receive: Ring,
-    transmit: Ring,
+    receive: Buffers,
+    transmit: Buffers,
     mac: [u8; 6],
     mtu: u16,
     /// A frame could not be sent for want of room, which the next wait is for.
@@ -97,8 +96,8 @@ impl<R: Registers> Net<R> {
             return Err(Error::Answer { found: mtu.into() });
         }
         let len = header::LEN + ETHERNET + VLAN_TAG + usize::from(mtu.max(DEFAULT_MTU));
-        let receive = Ring::new(&mut transport, spec::RECEIVE, QUEUE_SIZE, len)?;
-        let transmit = Ring::new(&mut transport, spec::TRANSMIT, QUEUE_SIZE, len)?;
+        let receive = Buffers::new(&mut transport, spec::RECEIVE, QUEUE_SIZE, len)?;
+        let transmit = Buffers::new(&mut transport, spec::TRANSMIT, QUEUE_SIZE, len)?;
         let mac = mac(&transport);
         transport.run();
         let mut net = Self {
@@ -148,11 +147,11 @@ impl<R: Registers> Net<R> {
     ///
     /// If the device misbehaves.
     pub fn receive(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        let ring = match self.next_frame()? {
+        let buffers = match self.next_frame()? {
             Some(len) => Some((&mut self.receive, len)),
             None => None,
         };
-        Ok(ring.map(|(ring, len)| Frame { ring, len }))
+        Ok(buffers.map(|(buffers, len)| Frame { buffers, len }))
     }
 
     /// Has a frame of `len` bytes written by `fill`, and sends it with the next [`flush`](Self::flush) or
@@ -198,9 +197,9 @@ impl<R: Registers> Net<R> {
     /// If the device misbehaves.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.check()?;
-        for ring in [&mut self.transmit, &mut self.receive] {
-            if ring.queue().unpublished() != 0 {
-                self.transport.publish(ring.queue());
+        for buffers in [&mut self.transmit, &mut self.receive] {
+            if buffers.queue().unpublished() != 0 {
+                self.transport.publish(buffers.queue());
             }
         }
         Ok(())
@@ -215,12 +214,12 @@ impl<R: Registers> Net<R> {
     /// If the device misbehaves.
     pub fn wait(&mut self, deadline: Option<u64>) -> Result<bool, Error> {
         self.flush()?;
-        let ring = if core::mem::take(&mut self.congested) {
+        let buffers = if core::mem::take(&mut self.congested) {
             &mut self.transmit
         } else {
             &mut self.receive
         };
-        self.transport.wait_for(ring.queue(), deadline)
+        self.transport.wait_for([buffers.queue()], deadline)
     }
 
     /// Bytes that a frame has at most.
@@ -299,7 +298,7 @@ impl<R: Registers> Net<R> {
 /// A frame that was received: its bytes, from the Ethernet header on.
 #[derive(Debug)]
 pub struct Frame<'a> {
-    ring: &'a mut Ring,
+    buffers: &'a mut Buffers,
     /// Bytes, with the header of virtio.
     len: usize,
 }
@@ -321,7 +320,7 @@ impl Frame<'_> {
 
     /// The header of virtio and the frame.
     fn parts(&self) -> (&[u8], &[u8]) {
-        let bytes = self.ring.next().get(..self.len).unwrap_or_default();
+        let bytes = self.buffers.next().get(..self.len).unwrap_or_default();
         bytes.split_at_checked(header::LEN).unwrap_or_default()
     }
 }
@@ -336,18 +335,18 @@ impl core::ops::Deref for Frame<'_> {
 
 impl Drop for Frame<'_> {
     fn drop(&mut self) {
-        self.ring.lend_all();
+        self.buffers.lend_all();
     }
 }
 
 /// Has a frame written into the next buffer, of which there has to be one, and lends it to the device.
-fn send<T>(ring: &mut Ring, len: usize, fill: impl FnOnce(&mut [u8]) -> (Checksum, T)) -> T {
+fn send<T>(buffers: &mut Buffers, len: usize, fill: impl FnOnce(&mut [u8]) -> (Checksum, T)) -> T {
     let all = header::LEN + len;
-    let bytes = ring.next_mut().get_mut(..all).unwrap_or_default();
+    let bytes = buffers.next_mut().get_mut(..all).unwrap_or_default();
     let (header, frame) = bytes.split_at_mut_checked(header::LEN).unwrap_or_default();
     let (checksum, result) = fill(frame);
     checksum.to_header(header);
-    ring.lend(Some(all));
+    buffers.lend(Some(all));
     result
 }
 

@@ -3,10 +3,10 @@
 use smoltcp::phy;
 use smoltcp::time::Instant;
 
-use super::ring::Ring;
 use super::spec::{ETHERNET, feature};
 use super::{Checksum, Frame, Net, send};
 use crate::time;
+use crate::virtio::buffers::Buffers;
 use crate::virtio::{Error, Registers};
 
 /// Nanoseconds until smoltcp is asked again when there was no room for what it had to send.
@@ -48,14 +48,14 @@ impl<R: Registers> phy::Device for Net<R> {
             }
         };
         let frame = Frame {
-            ring: &mut self.receive,
+            buffers: &mut self.receive,
             len,
         };
-        let ring = &mut self.transmit;
+        let buffers = &mut self.transmit;
         Some((
             RxToken { frame },
             TxToken {
-                ring,
+                buffers,
                 leave_to_host,
             },
         ))
@@ -64,7 +64,7 @@ impl<R: Registers> phy::Device for Net<R> {
     fn transmit(&mut self, _: Instant) -> Option<TxToken<'_>> {
         let leave_to_host = self.completes_checksums();
         self.has_room().then_some(TxToken {
-            ring: &mut self.transmit,
+            buffers: &mut self.transmit,
             leave_to_host,
         })
     }
@@ -112,8 +112,8 @@ impl<R: Registers> Net<R> {
             let Some(len) = self.next_frame()? else {
                 break;
             };
-            let ring = &mut self.receive;
-            let frame = core::mem::ManuallyDrop::new(Frame { ring, len });
+            let buffers = &mut self.receive;
+            let frame = core::mem::ManuallyDrop::new(Frame { buffers, len });
             if !verify || frame.is_intact() {
                 return Ok(Some(len));
             }
@@ -149,14 +149,14 @@ impl phy::RxToken for RxToken<'_> {
 /// Room for a frame to send.
 #[derive(Debug)]
 pub struct TxToken<'a> {
-    ring: &'a mut Ring,
+    buffers: &'a mut Buffers,
     leave_to_host: bool,
 }
 
 impl phy::TxToken for TxToken<'_> {
     fn consume<T, F: FnOnce(&mut [u8]) -> T>(self, len: usize, f: F) -> T {
         let leave_to_host = self.leave_to_host;
-        send(self.ring, len, |frame| {
+        send(self.buffers, len, |frame| {
             let result = f(frame);
             let checksum = if leave_to_host {
                 Checksum::leave_to_host(frame)

@@ -1,10 +1,10 @@
-//! A queue whose every descriptor has a buffer of its own, which holds a header and a frame.
+//! A queue whose every descriptor has a buffer of its own.
 #![allow(unsafe_code, reason = "buffers are lent to the device")]
 
 use alloc::vec::Vec;
 
-use super::super::queue::{Queue, Segment, Used};
-use super::super::{Error, Registers, transport::Transport};
+use super::queue::{Queue, Segment, Used};
+use super::{Error, Registers, transport::Transport};
 
 /// The most bytes of buffers that one queue has.
 const MOST_MEMORY: usize = 4 << 20;
@@ -13,13 +13,13 @@ const ALIGNMENT: usize = 64;
 
 /// A queue of requests with one descriptor each: a request's number is that of its descriptor, and of its buffer.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct Buffers {
     queue: Queue,
     /// The buffer of descriptor N is the Nth: the device's while a request has the number, else ours.
     buffers: Vec<Vec<u8>>,
 }
 
-impl Ring {
+impl Buffers {
     /// Sets up the queue `index`, of at most `size` buffers of `len` bytes.
     pub(super) fn new<R: Registers>(
         transport: &mut Transport<R>,
@@ -96,8 +96,8 @@ impl Ring {
         };
         if segment.len != 0 {
             // SAFETY: the buffer is that of the descriptor which the request takes (`next_head`), and `next` gives no
-            // buffer whose descriptor is in use; it is neither moved nor freed before the device is reset, as `Net` has
-            // its transport dropped first.
+            // buffer whose descriptor is in use; it is neither moved nor freed before the device is reset, as drivers
+            // have their transport dropped first.
             let _ = unsafe { self.queue.add(&[segment]) };
         }
     }
