@@ -1,5 +1,5 @@
 //! Drivers for virtio devices (VIRTIO 1.3), with memory-mapped registers: disks ([`Block`]), network cards ([`Net`]),
-//! consoles ([`Console`]), sources of entropy ([`Entropy`]).
+//! sockets to the host ([`Vsock`]), consoles ([`Console`]), sources of entropy ([`Entropy`]).
 //!
 //! ```no_run
 //! use goldcrest_guest::virtio::{Block, Error};
@@ -45,6 +45,7 @@ mod queue;
 mod registers;
 mod spec;
 mod transport;
+pub mod vsock;
 
 pub use block::{Block, Completion, Rejected, Ticket};
 pub use console::Console;
@@ -54,6 +55,7 @@ pub use error::Error;
 pub use net::{Checksum, Frame, Net};
 pub use registers::{Mmio, Registers};
 pub use spec::{id, register};
+pub use vsock::Vsock;
 
 /// The first device of this kind, one of [`id`].
 ///
