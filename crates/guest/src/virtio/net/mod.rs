@@ -31,14 +31,14 @@ const QUEUE_SIZE: u16 = 256;
 /// /// Sends every frame back to whoever it is from.
 /// fn reflect(card: &mut Net) -> Result<(), Error> {
 ///     loop {
-///         while let Some(frame) = card.receive()? {
-///             let mut bytes = frame.to_vec();
-///             drop(frame);
-///             let (to, from) = bytes[..12].split_at_mut(6);
-///             to.swap_with_slice(from);
-///             card.transmit(bytes.len(), |frame| frame.copy_from_slice(&bytes))?;
-///         }
-///         card.wait(None)?;
+///         let arrived = card.receive()?.map(|frame| frame.to_vec());
+///         let Some(mut bytes) = arrived else {
+///             card.wait(None)?;
+///             continue;
+///         };
+///         let (to, from) = bytes[..12].split_at_mut(6);
+///         to.swap_with_slice(from);
+///         card.transmit(bytes.len(), |frame| frame.copy_from_slice(&bytes))?;
 ///     }
 /// }
 /// ```

@@ -1,6 +1,8 @@
 //! Sockets between a machine and its host (virtio 1.3 §5.10).
 
+mod event;
 mod incoming;
+mod outgoing;
 mod spec;
 mod stream;
 mod table;
@@ -13,6 +15,7 @@ pub use super::Error;
 use super::buffers::Buffers;
 use super::transport::Transport;
 use super::{Device, Mmio, Registers, first, id};
+pub use event::{Address, Event, HOST_CID, Limits, StreamId};
 use spec::{Header, op, shutdown};
 use stream::{State, Stream};
 use table::Table;
@@ -27,76 +30,6 @@ const EVENT_LEN: usize = 64;
 
 /// Our ports of streams that we open: the dynamic ones of RFC 6335, for want of others.
 const DYNAMIC_PORTS: core::ops::Range<u32> = 49152..65536;
-
-/// The context identifier of the host (§5.10.4).
-pub const HOST_CID: u64 = 2;
-
-/// One end of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
-    /// The context identifier: which machine.
-    pub cid: u64,
-    /// The port.
-    pub port: u32,
-}
-
-/// A stream. It stays the program's until it is given back by [`Vsock::close`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StreamId {
-    index: u32,
-    generation: u32,
-}
-
-impl StreamId {
-    fn index(self) -> usize {
-        usize::try_from(self.index).unwrap_or(usize::MAX)
-    }
-}
-
-/// What there can be of streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Streams at once.
-    pub streams: u32,
-    /// Bytes of a stream that are held until the program reads them. Memory is taken as they arrive.
-    pub buffer: u32,
-}
-
-impl Default for Limits {
-    /// 4096 streams of 64 KiB.
-    fn default() -> Self {
-        Self {
-            streams: 4096,
-            buffer: 65536,
-        }
-    }
-}
-
-/// What has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A peer has opened a stream to a port that is listened on.
-    Accepted {
-        /// The stream.
-        stream: StreamId,
-        /// Our port.
-        port: u32,
-        /// The peer.
-        peer: Address,
-    },
-    /// The stream that [`Vsock::connect`] began is open.
-    Connected(StreamId),
-    /// There is more to read, or the peer sends no more ([`Vsock::is_finished`]).
-    Readable(StreamId),
-    /// There is room again where a write did not take all.
-    Writable(StreamId),
-    /// The stream is over: nothing more comes or goes. What has arrived can be read until it is closed.
-    Closed(StreamId),
-    /// The machine was moved or restored (§5.10.6.7): all streams are over, each with an event of its own, and the context
-    /// identifier may be another.
-    Moved,
-}
 
 /// Sockets: streams of bytes to the host, from the host, or to wherever it passes them on.
 ///
@@ -364,78 +297,6 @@ impl<R: Registers> Vsock<R> {
         self.streams.get(stream).is_some_and(|stream| stream.reset)
     }
 
-    /// Writes the beginning of `bytes`, as much as there is room for. Gives how much that is; if it is not all,
-    /// [`Event::Writable`] says when there is more.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ended`], [`Error::NoStream`], and if the device misbehaves.
-    pub fn write(&mut self, stream: StreamId, bytes: &[u8]) -> Result<usize, Error> {
-        let mut count = 0;
-        while let Some(rest) = bytes.get(count..).filter(|rest| !rest.is_empty()) {
-            let written = self.write_with(stream, |room| {
-                let len = rest.len().min(room.len());
-                if let (Some(to), Some(from)) = (room.get_mut(..len), rest.get(..len)) {
-                    to.copy_from_slice(from);
-                }
-                len
-            })?;
-            if written == 0 {
-                break;
-            }
-            count += written;
-        }
-        Ok(count)
-    }
-
-    /// Has `fill` write one packet in place, as much as there is room for; it gives how many bytes it has written. Gives the
-    /// same, or 0 if there is no room: [`Event::Writable`] says when there is some. Before `fill` the bytes are whatever was
-    /// sent earlier.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`write`](Self::write).
-    pub fn write_with(
-        &mut self,
-        stream: StreamId,
-        fill: impl FnOnce(&mut [u8]) -> usize,
-    ) -> Result<usize, Error> {
-        self.transport.check()?;
-        let found = self.streams.get_mut(stream).ok_or(Error::NoStream)?;
-        if !found.takes_more() {
-            return Err(Error::Ended);
-        }
-        let credit = usize::try_from(found.credit()).unwrap_or(usize::MAX);
-        if credit == 0 {
-            found.starved = true;
-            if found.state == State::Open && !core::mem::replace(&mut found.asked, true) {
-                self.tell(stream, op::CREDIT_REQUEST, 0)?;
-            }
-            return Ok(0);
-        }
-        if !self.has_room()? {
-            if self
-                .streams
-                .get_mut(stream)
-                .is_some_and(Stream::set_starved)
-            {
-                self.crowd.push_back(stream);
-            }
-            return Ok(0);
-        }
-        let room = self.transmit.next_mut().split_at_mut_checked(Header::LEN);
-        let room = room.map_or(&mut [][..], |(_, room)| room);
-        let most = room.len().min(credit);
-        let written = fill(room.get_mut(..most).unwrap_or_default()).min(most);
-        if let Some(found) = self.streams.get_mut(stream).filter(|_| written != 0) {
-            let len = u32::try_from(written).unwrap_or(u32::MAX);
-            let header = found.header(op::RW, 0, len);
-            found.count_sent(len);
-            lend(&mut self.transmit, &header);
-        }
-        Ok(written)
-    }
-
     /// Says that no more is written: the peer reads the end after what was. The peer may write on.
     ///
     /// # Errors
@@ -504,58 +365,6 @@ impl<R: Registers> Vsock<R> {
         None
     }
 
-    /// Sends a packet of a stream without payload, now or as soon as there is room.
-    fn tell(&mut self, stream: StreamId, op: u16, flags: u32) -> Result<(), Error> {
-        if let Some(found) = self.streams.get_mut(stream) {
-            let header = found.header(op, flags, 0);
-            self.send(header)?;
-        }
-        Ok(())
-    }
-
-    /// Sends a packet without payload, now or as soon as there is room.
-    fn send(&mut self, header: Header) -> Result<(), Error> {
-        if self.has_room()? {
-            lend(&mut self.transmit, &header);
-        } else {
-            self.owed.push_back(header);
-        }
-        Ok(())
-    }
-
-    /// Whether there is room for a packet, after those that are owed. The device may be told of what was sent before.
-    fn has_room(&mut self) -> Result<bool, Error> {
-        self.pay()?;
-        Ok(self.owed.is_empty() && self.has_buffer()?)
-    }
-
-    /// Sends what is owed, as far as there is room.
-    fn pay(&mut self) -> Result<(), Error> {
-        while !self.owed.is_empty() && self.has_buffer()? {
-            if let Some(header) = self.owed.pop_front() {
-                lend(&mut self.transmit, &header);
-            }
-        }
-        Ok(())
-    }
-
-    fn has_buffer(&mut self) -> Result<bool, Error> {
-        self.transport.check()?;
-        if self.transmit.free() <= self.transmit.size() / 2 {
-            self.reclaim()?;
-        }
-        if self.transmit.free() == 0 && self.transmit.queue().unpublished() != 0 {
-            self.transport.publish(self.transmit.queue());
-            self.reclaim()?;
-        }
-        Ok(self.transmit.free() != 0)
-    }
-
-    fn reclaim(&mut self) -> Result<(), Error> {
-        while self.transmit.take(&mut self.transport)?.is_some() {}
-        Ok(())
-    }
-
     /// Makes place for a stream, if one has to go whose peer does not say that it is gone.
     fn make_place(&mut self) {
         if self.streams.is_full()
@@ -579,14 +388,4 @@ impl<R: Registers> Vsock<R> {
         }
         None
     }
-}
-
-/// Writes a header into the next buffer, of which there has to be one, and lends it, and what was written after the header,
-/// to the device.
-fn lend(transmit: &mut Buffers, header: &Header) {
-    if let Some(bytes) = transmit.next_mut().first_chunk_mut() {
-        *bytes = header.to_bytes();
-    }
-    let len = usize::try_from(header.len).unwrap_or(usize::MAX);
-    transmit.lend(Some(Header::LEN.saturating_add(len)));
 }
