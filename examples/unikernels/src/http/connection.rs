@@ -100,7 +100,10 @@ impl Connection {
         let before = *sent;
         let head = self.head.len() as u64;
         loop {
-            let rest = match usize::try_from(*sent).ok().and_then(|sent| self.head.get(sent..)) {
+            let rest = match usize::try_from(*sent)
+                .ok()
+                .and_then(|sent| self.head.get(sent..))
+            {
                 Some(rest) if !rest.is_empty() => rest,
                 _ if response.head_only => &[],
                 _ => response.body.rest(response.status, *sent - head),

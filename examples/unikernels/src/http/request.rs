@@ -187,9 +187,18 @@ mod tests {
             (String::from("\0"), Status::BadRequest),
             ("GET\r\n\r\n".into(), Status::BadRequest),
             ("GET / HTTP/1.1\r\n\r\n".into(), Status::BadRequest),
-            (format!("GET / HTTP/1.1\r\n{host}{host}\r\n"), Status::BadRequest),
-            (format!("GET / HTTP/1.1\r\n{host}a b: c\r\n\r\n"), Status::BadRequest),
-            (format!("GET / HTTP/2.0\r\n{host}\r\n"), Status::VersionNotSupported),
+            (
+                format!("GET / HTTP/1.1\r\n{host}{host}\r\n"),
+                Status::BadRequest,
+            ),
+            (
+                format!("GET / HTTP/1.1\r\n{host}a b: c\r\n\r\n"),
+                Status::BadRequest,
+            ),
+            (
+                format!("GET / HTTP/2.0\r\n{host}\r\n"),
+                Status::VersionNotSupported,
+            ),
             (
                 format!("POST / HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n"),
                 Status::NotImplemented,

@@ -16,7 +16,7 @@ pub struct Address {
 }
 
 /// A stream. It stays the program's until it is given back by [`Vsock::close`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     pub(super) index: u32,
     pub(super) generation: u32,

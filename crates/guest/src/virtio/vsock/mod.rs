@@ -42,25 +42,12 @@ const DYNAMIC_PORTS: core::ops::Range<u32> = 49152..65536;
 /// /// Says on every stream what arrives on it.
 /// fn echo(sockets: &mut Vsock) -> Result<(), Error> {
 ///     sockets.listen(7);
-///     let mut bytes = [0; 4096];
 ///     while let Some(event) = sockets.wait(None)? {
 ///         match event {
-///             Event::Readable(stream) | Event::Writable(stream) => loop {
-///                 let unread = sockets.received(stream);
-///                 let len = unread.len().min(bytes.len());
-///                 bytes[..len].copy_from_slice(&unread[..len]);
-///                 let written = match sockets.write(stream, &bytes[..len]) {
-///                     Ok(written) => written,
-///                     Err(Error::Ended) => break,
-///                     Err(error) => return Err(error),
-///                 };
-///                 sockets.consume(stream, written);
-///                 if written == 0 {
-///                     if sockets.is_finished(stream) {
-///                         sockets.close(stream);
-///                     }
-///                     break;
-///                 }
+///             Event::Readable(stream) | Event::Writable(stream) => match sockets.forward(stream, stream) {
+///                 Ok(_) if sockets.is_finished(stream) => sockets.close(stream),
+///                 Ok(_) | Err(Error::Ended) => {}
+///                 Err(error) => return Err(error),
 ///             },
 ///             Event::Closed(stream) => sockets.close(stream),
 ///             _ => {}

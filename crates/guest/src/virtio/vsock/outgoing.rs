@@ -77,6 +77,38 @@ impl<R: Registers> Vsock<R> {
         Ok(written)
     }
 
+    /// Writes what has arrived on one stream to another, or back to the same one, as much as there is room for, and takes it
+    /// for read. Gives how much that is: 0 if there is nothing, or no room, which [`Event::Writable`](super::Event::Writable)
+    /// then says.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write`](Self::write) for `to`.
+    pub fn forward(&mut self, from: StreamId, to: StreamId) -> Result<usize, Error> {
+        let Some(stream) = self.streams.get_mut(from) else {
+            return Ok(0);
+        };
+        let mut received = core::mem::take(&mut stream.received);
+        let mut count = 0;
+        let result = loop {
+            let (first, second) = received.as_slices();
+            let rest = match first.get(count..) {
+                Some(rest) if !rest.is_empty() => rest,
+                _ => second.get(count - first.len()..).unwrap_or_default(),
+            };
+            match self.write(to, rest) {
+                Ok(0) => break Ok(count),
+                Ok(written) => count += written,
+                Err(error) => break Err(error),
+            }
+        };
+        if let Some(stream) = self.streams.get_mut(from) {
+            core::mem::swap(&mut stream.received, &mut received);
+        }
+        self.consume(from, count);
+        result
+    }
+
     /// Sends a packet of a stream without payload, now or as soon as there is room.
     pub(super) fn tell(&mut self, stream: StreamId, op: u16, flags: u32) -> Result<(), Error> {
         if let Some(found) = self.streams.get_mut(stream) {

@@ -244,3 +244,42 @@ fn a_machine_that_was_moved_has_no_streams_and_another_name() {
     host.give(&mut vsock, EVENT, vec![0; 3]);
     assert_eq!(vsock.poll(), Err(Error::Short { len: 3, limit: 4 }));
 }
+
+#[test]
+fn what_arrives_is_passed_on_in_order_as_far_as_there_is_room() {
+    let (mut vsock, host, from) = accepted();
+    let peer = Address { port: 1, ..PEER };
+    let to = accept(&mut vsock, &host, peer);
+    let (mut sent, mut passed, mut taken) = (Vec::new(), Vec::new(), 0);
+    for round in 0..100_u32 {
+        let bytes: Vec<_> = (0..700).map(|at| (round * 7 + at) as u8).collect();
+        host.send(&mut vsock, data(&bytes), &bytes);
+        sent.extend(bytes);
+        while vsock.poll().unwrap().is_some() {}
+        // The other one has room for 500 to 999 bytes.
+        let credit = Header {
+            from: peer,
+            buf_alloc: 500 + round * 5,
+            fwd_cnt: taken,
+            ..packet(op::CREDIT_UPDATE)
+        };
+        host.send(&mut vsock, credit, &[]);
+        while vsock.poll().unwrap().is_some() {}
+        let count = vsock.forward(from, to).unwrap();
+        assert!(count <= credit.buf_alloc as usize);
+        taken += count as u32;
+        for (header, payload) in host.take(&mut vsock) {
+            if header.op == op::RW {
+                passed.extend(payload);
+            }
+        }
+        assert_eq!(passed.len() as u32, taken);
+        assert_eq!(passed, sent[..passed.len()]);
+        // So that it never has more than we can hold.
+        if sent.len() - passed.len() > 8000 {
+            break;
+        }
+    }
+    assert!(passed.len() > 40_000);
+    assert_eq!(read(&mut vsock, from), sent[passed.len()..]);
+}
