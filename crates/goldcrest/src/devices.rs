@@ -29,6 +29,7 @@ pub(crate) fn virtio(
         let ports = console_ports(&options.console, taken)?;
         virtio.push(console_device(ports, control.clone(), notice));
     }
+    virtio.extend(options.balloon.map(goldcrest_monitor::balloon_device));
     if options.rng || (!options.no_rng && wants_entropy(options, image)?) {
         virtio.push(goldcrest_monitor::entropy_device());
     }

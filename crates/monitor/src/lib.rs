@@ -30,6 +30,7 @@
 //! by the port's FIFO, and what is under way on its disks by their queues. It can keep the devices' loop, one thread,
 //! busy with requests for as long as it makes them; a rate limit of a disk bounds that, too.
 
+mod balloon;
 mod batching;
 mod config;
 mod console;
@@ -47,6 +48,7 @@ mod outcome;
 mod timeline;
 mod virtio;
 
+pub use balloon::{balloon_device, parse_balloon};
 pub use config::{Input, MachineConfig, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
@@ -63,6 +65,8 @@ pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device
 pub use goldcrest_boot::{Announce, Image, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
+/// What a balloon does.
+pub use goldcrest_virtio_balloon::BalloonConfig;
 
 /// The README's monitor of 30 lines compiles.
 #[cfg(doctest)]
