@@ -255,6 +255,12 @@ impl<'a> ActiveQueue<'a> {
         self.queue.rings.set_used_index(self.queue.next_used);
     }
 
+    /// Entries: the most chains that the device can have.
+    #[inline]
+    pub fn size(&self) -> u16 {
+        self.queue.size
+    }
+
     /// Guest RAM.
     #[inline]
     pub fn ram(&self) -> Ram<'a> {
