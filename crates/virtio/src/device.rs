@@ -44,6 +44,13 @@ pub trait VirtioDevice: Send {
         let _ = (offset, data);
     }
 
+    /// Whether a driver may take these features of those that are offered: not if one of them needs another that is
+    /// missing. What it may not is not agreed to (§2.2.2).
+    fn accepts(&self, features: Features) -> bool {
+        let _ = features;
+        true
+    }
+
     /// The driver is ready, and has agreed to these features.
     ///
     /// # Errors
