@@ -47,6 +47,9 @@ pub trait NetBackend: Send {
         frame: &[Segment],
     ) -> io::Result<()>;
 
+    /// The guest has nothing more to send for now: what a backend does for several frames at once it does here.
+    fn flush(&mut self) {}
+
     /// Writes the next frame for the guest, preceded by its [`Header`], to the beginning of `room`, parts of guest RAM,
     /// and takes it from the network. Returns how many bytes that were, with the header; `num_buffers` is of no
     /// interest.
@@ -107,6 +110,10 @@ impl<B: NetBackend + ?Sized> NetBackend for Box<B> {
         frame: &[Segment],
     ) -> io::Result<()> {
         (**self).send(pair, ram, header, frame)
+    }
+
+    fn flush(&mut self) {
+        (**self).flush();
     }
 
     fn receive(&mut self, pair: u16, ram: Ram<'_>, room: &[Segment]) -> io::Result<usize> {

@@ -54,6 +54,7 @@ impl<B: NetBackend> Net<B> {
                 }
             }
         }
+        self.backend.flush();
         Ok(())
     }
 
