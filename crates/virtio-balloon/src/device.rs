@@ -282,13 +282,14 @@ impl<P: Pages, C: Clock> Balloon<P, C> {
         Ok(())
     }
 
-    /// Gives the buffer back, which asks the driver for another one.
+    /// Gives the buffer back, which asks the driver for another one; or looks whether there is a first one.
     fn ask(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         let features = self.features();
         let Some(number) = queues::number(Role::Statistics, features, io) else {
             return Ok(());
         };
-        if let Some(mut queue) = io.queue(number)
+        if !self.poll.is_unseen()
+            && let Some(mut queue) = io.queue(number)
             && let Some(chain) = queue.pop().map_err(misused(number))?
         {
             let head = chain.head;
@@ -322,6 +323,9 @@ impl<P: Pages, C: Clock> VirtioDevice for Balloon<P, C> {
     fn activate(&mut self, features: Features, ram: Ram<'_>) -> Result<(), ActivateError> {
         self.agreed = Some(features);
         self.taker.begin(ram);
+        if self.has(feature::STATS_VQ) {
+            self.poll.begin();
+        }
         self.obey();
         self.publish();
         Ok(())
