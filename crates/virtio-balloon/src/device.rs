@@ -282,14 +282,19 @@ impl<P: Pages, C: Clock> Balloon<P, C> {
         Ok(())
     }
 
-    /// Gives the buffer back, which asks the driver for another one; or looks whether there is a first one.
+    /// Looks for the first buffer, and gives one back if it is time to, which asks the driver for another one.
     fn ask(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         let features = self.features();
         let Some(number) = queues::number(Role::Statistics, features, io) else {
             return Ok(());
         };
-        if !self.poll.is_unseen()
-            && let Some(mut queue) = io.queue(number)
+        if self.poll.is_unseen() {
+            self.read_statistics(number, io)?;
+        }
+        if self.poll.due_in(self.clock.now()) != Some(Duration::ZERO) {
+            return Ok(());
+        }
+        if let Some(mut queue) = io.queue(number)
             && let Some(chain) = queue.pop().map_err(misused(number))?
         {
             let head = chain.head;
@@ -348,9 +353,7 @@ impl<P: Pages, C: Clock> VirtioDevice for Balloon<P, C> {
     fn process_events(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         self.obey();
         self.tell(io);
-        if self.poll.due_in(self.clock.now()) == Some(Duration::ZERO) {
-            self.ask(io)?;
-        }
+        self.ask(io)?;
         self.publish();
         Ok(())
     }

@@ -85,6 +85,7 @@ fn a_buffer_that_is_there_before_the_driver_is_ready_is_found() {
     driver::start(&mut guest.device);
     assert_eq!(guest.waits().delay, Some(Duration::ZERO));
     guest.device.process_events();
+    assert!(!guest.asked());
     assert_eq!(guest.status().statistics.free, Some(3));
     assert_eq!(guest.waits().delay, Some(5 * SECOND));
     guest.clock.advance(5 * SECOND);
@@ -92,6 +93,17 @@ fn a_buffer_that_is_there_before_the_driver_is_ready_is_found() {
     assert!(guest.asked());
     guest.tell(&[(tag::MEMFREE, 4)]);
     assert_eq!(guest.status().statistics.free, Some(4));
+}
+
+#[test]
+fn who_asks_before_the_first_buffer_was_seen_has_it_asked_by_at_once() {
+    let (mut guest, _) = recorded(&everything());
+    let buffer = guest.place(&[]);
+    guest.add(queue::STATISTICS, &[buffer]);
+    guest.balloon().ask_statistics();
+    guest.device.process_events();
+    assert!(guest.asked());
+    assert!(guest.waits().is_empty());
 }
 
 #[test]
