@@ -73,6 +73,7 @@ extern crate std;
 
 pub use goldcrest_abi as abi;
 
+pub mod alarm;
 pub mod apic;
 pub mod boot;
 pub mod console;

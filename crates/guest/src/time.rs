@@ -6,11 +6,15 @@
 #![allow(unsafe_code, reason = "the counter and the clock page")]
 
 use core::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use goldcrest_abi::boot_info::mark;
 
-use crate::boot;
 use crate::pvclock::{self, Rate, TimeInfo};
+use crate::{alarm, apic, boot};
+
+/// What CPUID said, which costs an exit, or [`calibrate`] found; 0: nothing yet.
+static FOUND_KHZ: AtomicU64 = AtomicU64::new(0);
 
 /// CPUID: the highest basic leaf.
 const LEAF_BASIC: u32 = 0;
@@ -41,7 +45,8 @@ pub fn tsc_khz() -> Option<u64> {
         .map(|info| info.tsc_khz)
         .filter(|khz| *khz != 0);
     told.or_else(|| clock_page().map(|info| info.rate().khz()))
-        .or_else(cpuid_khz)
+        .or_else(|| Some(FOUND_KHZ.load(Ordering::Relaxed)).filter(|khz| *khz != 0))
+        .or_else(|| cpuid_khz().inspect(|khz| FOUND_KHZ.store(*khz, Ordering::Relaxed)))
 }
 
 /// Nanoseconds since a moment before `main`; never runs backwards. `None` if the counter's frequency is unknown.
@@ -50,6 +55,39 @@ pub fn monotonic_ns() -> Option<u64> {
         return Some(info.nanoseconds(ordered_tsc()));
     }
     since_entry()
+}
+
+/// As [`monotonic_ns`], but where nobody knows the counter's frequency, it is measured first ([`calibrate`]).
+pub fn now_ns() -> u64 {
+    monotonic_ns().unwrap_or_else(|| {
+        calibrate();
+        monotonic_ns().unwrap_or_else(tsc)
+    })
+}
+
+/// Measures the frequency of the time-stamp counter against the APIC's timer, whose ticks are nanoseconds on KVM and on
+/// QEMU, if there is no other way to know it: [`tsc_khz`] gives what was found from then on. Takes 5 ms, stops a timer
+/// that runs, and is precise to a thousandth or so.
+pub fn calibrate() {
+    const TICKS: u32 = 5_000_000;
+    if tsc_khz().is_some() {
+        return;
+    }
+    apic::enable();
+    apic::start_timer(alarm::VECTOR, u32::MAX);
+    let (start, start_tsc) = (apic::timer_remaining(), ordered_tsc());
+    let passed = loop {
+        let passed = start.saturating_sub(apic::timer_remaining());
+        // A timer that stands still is given up.
+        if passed >= TICKS || ordered_tsc() - start_tsc > 1 << 36 {
+            break passed;
+        }
+        core::hint::spin_loop();
+    };
+    let ticks = u128::from(ordered_tsc() - start_tsc);
+    apic::start_timer(alarm::VECTOR, 0);
+    let khz = (ticks * 1_000_000).checked_div(passed.into()).unwrap_or(0);
+    FOUND_KHZ.store(u64::try_from(khz).unwrap_or(0), Ordering::Relaxed);
 }
 
 /// Nanoseconds since 1970-01-01 00:00 UTC, as the host had it when it started the machine; `None` if it did not say.

@@ -62,6 +62,24 @@ pub enum Error {
         /// Bytes of room.
         limit: u32,
     },
+    /// The device claims to have written less than every answer has.
+    Short {
+        /// Bytes that it claims.
+        len: u32,
+        /// Bytes that there have to be.
+        limit: u32,
+    },
+    /// What is to be sent is longer than the device takes.
+    TooLong {
+        /// Bytes.
+        len: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// There is no such stream.
+    NoStream,
+    /// The stream takes nothing more: one of both sides has said that it is done, or reset it.
+    Ended,
     /// The device gave an answer that has no meaning.
     Answer {
         /// The answer.
@@ -124,6 +142,15 @@ impl fmt::Display for Error {
                 f,
                 "the device claims to have written {len} bytes, where {limit} have room"
             ),
+            Self::Short { len, limit } => write!(
+                f,
+                "the device claims to have written {len} bytes, where {limit} are the least"
+            ),
+            Self::TooLong { len, limit } => {
+                write!(f, "{len} bytes are more than the {limit} that can be sent")
+            }
+            Self::NoStream => f.write_str("there is no such stream"),
+            Self::Ended => f.write_str("the stream has ended"),
             Self::Answer { found } => write!(f, "the device answered {found}"),
             Self::Broken => f.write_str("the device was shut down after an earlier error"),
             Self::Io => f.write_str("the device failed"),

@@ -14,6 +14,9 @@ use std::vec::Vec;
 use super::spec::{MAGIC, VERSION, feature, register, status};
 use super::{Error, Registers};
 
+/// Queues that the device has.
+const QUEUES: usize = 3;
+
 /// What the device does beside, or instead of, what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
@@ -63,11 +66,13 @@ pub(super) struct Fake {
     pub(super) notifications: u32,
     pub(super) waits: u32,
     pub(super) most_descriptors: u32,
+    /// Requests of each queue that are served; the rest stay where they are.
+    pub(super) budget: [u32; QUEUES],
     serve: Box<dyn FnMut(Request<'_>) -> u32>,
     accepted: u64,
     status: u32,
     selected: [u32; 3],
-    rings: [Ring; 2],
+    rings: [Ring; QUEUES],
 }
 
 impl Fake {
@@ -80,11 +85,12 @@ impl Fake {
             notifications: 0,
             waits: 0,
             most_descriptors: 256,
+            budget: [u32::MAX; QUEUES],
             serve: Box::new(serve),
             accepted: 0,
             status: 0,
             selected: [0; 3],
-            rings: [Ring::default(); 2],
+            rings: [Ring::default(); QUEUES],
         }
     }
 
@@ -98,10 +104,11 @@ impl Fake {
 
     /// Serves all that is available in the queues.
     pub(super) fn work(&mut self) {
-        for queue in 0..2 {
+        for queue in 0..QUEUES {
             let mut heads = Vec::new();
-            let ring = &mut self.rings[queue];
-            while ring.ready && ring.seen != peek::<u16>(ring.addresses[1] + 2) {
+            let (ring, budget) = (&mut self.rings[queue], &mut self.budget[queue]);
+            while ring.ready && *budget != 0 && ring.seen != peek::<u16>(ring.addresses[1] + 2) {
+                *budget -= 1;
                 let slot = u64::from(ring.seen) % u64::from(ring.size);
                 heads.push(peek::<u16>(ring.addresses[1] + 4 + 2 * slot));
                 ring.seen = ring.seen.wrapping_add(1);
@@ -179,13 +186,13 @@ impl core::fmt::Debug for Fake {
 
 impl Registers for Fake {
     fn read(&self, offset: u32) -> u32 {
-        let ring = self.rings[self.selected[2] as usize % 2];
+        let ring = self.rings[self.selected[2] as usize % QUEUES];
         match offset {
             register::MAGIC_VALUE => MAGIC,
             register::VERSION => VERSION,
             register::DEVICE_ID => self.id,
             register::DEVICE_FEATURES => (self.offered >> (32 * self.selected[0])) as u32,
-            register::QUEUE_NUM_MAX if self.selected[2] < 2 => self.most_descriptors,
+            register::QUEUE_NUM_MAX if self.selected[2] < QUEUES as u32 => self.most_descriptors,
             register::QUEUE_READY => ring.ready.into(),
             register::STATUS => self.status,
             register::CONFIG.. => {
@@ -195,6 +202,15 @@ impl Registers for Fake {
             }
             _ => 0,
         }
+    }
+
+    fn read_u8(&self, offset: u32) -> u8 {
+        let at = (offset - register::CONFIG) as usize;
+        self.config.get(at).copied().unwrap_or(0)
+    }
+
+    fn read_u16(&self, offset: u32) -> u16 {
+        u16::from_le_bytes([self.read_u8(offset), self.read_u8(offset + 1)])
     }
 
     fn write(&mut self, offset: u32, value: u32) {
@@ -220,7 +236,7 @@ impl Registers for Fake {
                 }
             }
             register::STATUS if value == 0 => {
-                self.rings = [Ring::default(); 2];
+                self.rings = [Ring::default(); QUEUES];
                 (self.accepted, self.status) = (0, 0);
             }
             register::STATUS => {
@@ -232,13 +248,22 @@ impl Registers for Fake {
         }
     }
 
-    fn wait<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> Result<T, Error> {
+    fn wait<T>(
+        &mut self,
+        deadline: Option<u64>,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
         if let Some(result) = done(self) {
-            return Ok(result);
+            return Ok(Some(result));
         }
         self.waits += 1;
         self.work();
-        Ok(done(self).expect("nothing ends this wait"))
+        let result = done(self);
+        assert!(
+            result.is_some() || deadline.is_some(),
+            "nothing ends this wait"
+        );
+        Ok(result)
     }
 }
 

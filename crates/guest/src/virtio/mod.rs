@@ -1,4 +1,5 @@
-//! Drivers for virtio devices (VIRTIO 1.3): disks, consoles, sources of entropy, with memory-mapped registers.
+//! Drivers for virtio devices (VIRTIO 1.3), with memory-mapped registers: disks ([`Block`]), network cards ([`Net`]),
+//! sockets to the host ([`Vsock`]), consoles ([`Console`]), sources of entropy ([`Entropy`]).
 //!
 //! ```no_run
 //! use goldcrest_guest::virtio::{Block, Error};
@@ -30,6 +31,7 @@
 //! completes is waited for without end, and a device that does not let itself be reset ends the machine by a panic.
 
 mod block;
+mod buffers;
 mod console;
 mod discovery;
 mod entropy;
@@ -38,18 +40,22 @@ mod error;
 mod fake;
 mod interrupt;
 mod memory;
+mod net;
 mod queue;
 mod registers;
 mod spec;
 mod transport;
+pub mod vsock;
 
 pub use block::{Block, Completion, Rejected, Ticket};
 pub use console::Console;
 pub use discovery::{Device, devices, is_announcement};
 pub use entropy::Entropy;
 pub use error::Error;
+pub use net::{Checksum, Frame, Net};
 pub use registers::{Mmio, Registers};
 pub use spec::{id, register};
+pub use vsock::Vsock;
 
 /// The first device of this kind, one of [`id`].
 ///

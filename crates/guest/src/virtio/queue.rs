@@ -128,6 +128,11 @@ impl Queue {
         self.in_flight
     }
 
+    /// Descriptors that are in no request.
+    pub(super) fn free(&self) -> u16 {
+        self.free
+    }
+
     /// Guest-physical address of the descriptor table.
     pub(super) fn descriptors(&self) -> u64 {
         self.shared.address(0)
@@ -223,6 +228,16 @@ impl Queue {
             self.shared.write(available_offset(self.size), flags);
         }
         fence(Ordering::SeqCst);
+    }
+
+    /// Requests that were added and not published.
+    pub(super) fn unpublished(&self) -> u16 {
+        self.added.wrapping_sub(self.published)
+    }
+
+    /// Whether the device has completed something that was not taken.
+    pub(super) fn has_used(&self) -> bool {
+        self.shared.read::<u16>(used_offset(self.size) + 2) != self.taken
     }
 
     /// Takes the next request that the device has completed.

@@ -117,13 +117,58 @@ impl<R: Registers> Transport<R> {
         if let Some(used) = self.poll(queue)? {
             return Ok(used);
         }
-        let used = self.registers.wait(|registers| {
+        let used = self.registers.wait(None, |registers| {
             queue.set_interrupts(true);
             let completed = queue.pop().transpose();
             completed.or_else(|| is_stuck(registers).then_some(Err(Error::NeedsReset)))
         });
         queue.set_interrupts(false);
-        used.and_then(|used| used).inspect_err(|_| self.shut_down())
+        used.and_then(|used| used.unwrap_or(Err(Error::Nothing)))
+            .inspect_err(|_| self.shut_down())
+    }
+
+    /// Waits until there is something to take of one of the queues, or the time of [`now_ns`](crate::time::now_ns)
+    /// reaches `deadline`; says which. The device is shut down on an error.
+    ///
+    /// Unlike [`wait`](Self::wait) this expects to wait: a look at the status costs an exit to the host and is taken
+    /// only after an interrupt that came for nothing, as that of a device does which asks to be reset (§2.1.2).
+    pub(super) fn wait_for<const N: usize>(
+        &mut self,
+        mut queues: [&mut Queue; N],
+        deadline: Option<u64>,
+    ) -> Result<bool, Error> {
+        self.check()?;
+        if queues.iter().any(|queue| queue.has_used()) {
+            return Ok(true);
+        }
+        let mut interrupted = false;
+        let result = self.registers.wait(deadline, |registers| {
+            for queue in &mut queues {
+                queue.set_interrupts(true);
+            }
+            if queues.iter().any(|queue| queue.has_used()) {
+                return Some(Ok(true));
+            }
+            let stuck = interrupted && is_stuck(registers);
+            interrupted = true;
+            stuck.then_some(Err(Error::NeedsReset))
+        });
+        for queue in &mut queues {
+            queue.set_interrupts(false);
+        }
+        result
+            .and_then(|result| result.unwrap_or(Ok(false)))
+            .inspect_err(|_| self.shut_down())
+    }
+
+    /// An 8-bit field of the configuration.
+    pub(super) fn config_u8(&self, offset: u32) -> u8 {
+        self.registers.read_u8(register::CONFIG + offset)
+    }
+
+    /// A 16-bit field of the configuration.
+    pub(super) fn config_u16(&self, offset: u32) -> u16 {
+        self.registers.read_u16(register::CONFIG + offset)
     }
 
     /// A 32-bit field of the configuration.
@@ -171,7 +216,7 @@ impl<R: Registers> Transport<R> {
     }
 
     /// Takes all memory back that was lent to the device: it is not used any more.
-    fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         self.broken = true;
         self.reset();
     }
