@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use goldcrest_bus::Device;
@@ -10,6 +11,7 @@ use goldcrest_irq::{Ioapic, IrqLine, Pic};
 use goldcrest_rate_limiter::{ManualClock, RateConfig};
 use goldcrest_snapshot::Snapshot;
 use goldcrest_virtio::{Mmio, VirtioDevice};
+use goldcrest_virtio_balloon::{Balloon, BalloonConfig, RecordedPages};
 use goldcrest_virtio_blk::{Block, BlockConfig, MemoryDisk};
 use goldcrest_virtio_console::{Console, PortBackend, PortConfig};
 use goldcrest_virtio_rng::{Entropy, SeededSource};
@@ -17,6 +19,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::rtc::Clock;
 use crate::{i8042, ioapic, pic, rtc, saved, serial};
+
+/// The byte that chooses the balloon; others choose one of eight by their lowest bits.
+pub const BALLOON: u8 = 0xf0;
 
 /// Runs the target: a byte chooses the device, a byte is the length of the state, then come the state and what the
 /// device goes through after it.
@@ -29,6 +34,9 @@ fn restore_and_use(input: &mut Unstructured<'_>) -> Result<()> {
     let len = usize::from(input.arbitrary::<u8>()?);
     let payload = input.bytes(len.min(input.len()))?;
     let line = IrqLine::detached();
+    if choice == BALLOON {
+        return virtio(payload, input, balloon);
+    }
     match choice % 8 {
         0 => {
             let new = || Serial::new(line.clone(), Output::discard());
@@ -78,6 +86,17 @@ pub fn console() -> Console {
 pub fn entropy() -> Entropy<SeededSource, ManualClock> {
     let rate = RateConfig::default();
     Entropy::with_rate(SeededSource::new(0), rate, ManualClock::default())
+}
+
+/// A balloon with all that it can have.
+pub fn balloon() -> Balloon<RecordedPages, ManualClock> {
+    let config = BalloonConfig {
+        free_page_hinting: true,
+        statistics: Some(Duration::from_secs(1)),
+        ..BalloonConfig::default()
+    };
+    Balloon::with_clock(RecordedPages::default(), &config, ManualClock::default())
+        .expect("the configuration is a possible one")
 }
 
 /// The memory of the guest that a device with a forged state is in.

@@ -218,7 +218,14 @@ where
         let features = features & self.offered;
         self.lay_out();
         let agreed = self.call(|device| driver::negotiate(device, features));
-        assert!(agreed, "{features:#x} of {:#x} offered", self.offered);
+        let accepted = self.device.core().accepts(features);
+        assert_eq!(agreed, accepted, "{features:#x} of {:#x}", self.offered);
+        if !agreed {
+            // One needs another that is missing. All of them together must do.
+            let all = self.offered;
+            let agreed = self.call(|device| driver::negotiate(device, all));
+            assert!(agreed, "{all:#x} is offered");
+        }
         for index in 0..self.queues.len() {
             let mut layout = self.queues[index].layout;
             if let Some((queue, part)) = spoilt

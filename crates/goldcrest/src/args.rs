@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
-use goldcrest_monitor::{ConsoleConfig, DiskConfig};
+use goldcrest_monitor::{BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, parse_balloon};
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
 ///
@@ -108,6 +108,30 @@ pub(crate) struct RunOptions {
     /// A virtio console, in Linux /dev/hvc0: stdio, pty, file:PATH or socket:PATH; may be repeated
     #[arg(long, value_name = "TARGET")]
     pub(crate) console: Vec<ConsoleConfig>,
+
+    /// A network card, for example user,fwd=tcp:8080:80 or tap=tap0; may be repeated
+    ///
+    /// `user` is a network in this process that needs no privilege: fwd=tcp:HOST:GUEST (port HOST of this machine's
+    /// 127.0.0.1 leads to port GUEST of the guest's), allow=WHERE and deny=WHERE (addresses, networks, ports: the first that
+    /// matches decides; by default all but this machine's loopback and link-local addresses), dns=ADDRESS (a resolver,
+    /// instead of this machine's). `tap=NAME` is a tap: queues=N (pairs of queues). Of both: mac=MAC, mtu=BYTES,
+    /// rx-rate=RATE and tx-rate=RATE (as for disks). docs/networking.md has examples.
+    #[arg(long, value_name = "user|tap=NAME[,OPTION]...")]
+    pub(crate) net: Vec<NetConfig>,
+
+    /// Let the guest give memory back that it does not use
+    ///
+    /// Options: target=SIZE (how much it is to give back in any case), deflate-on-oom=off (it may not take that back when
+    /// it is out of memory), free-page-reporting=off (it does not report what it does not use).
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        value_parser = parse_balloon
+    )]
+    pub(crate) balloon: Option<BalloonConfig>,
 
     /// Give the guest a source of entropy [default: kernels get one, unikernels do not]
     #[arg(long, overrides_with = "no_rng")]

@@ -29,6 +29,11 @@ pub(crate) fn virtio(
         let ports = console_ports(&options.console, taken)?;
         virtio.push(console_device(ports, control.clone(), notice));
     }
+    for net in &options.net {
+        let card = net.clone().device();
+        virtio.push(card.map_err(|error| Failure::failed("network card", error))?);
+    }
+    virtio.extend(options.balloon.map(goldcrest_monitor::balloon_device));
     if options.rng || (!options.no_rng && wants_entropy(options, image)?) {
         virtio.push(goldcrest_monitor::entropy_device());
     }

@@ -1,7 +1,8 @@
 //! File input and output straight to and from guest RAM.
 //!
 //! [`read_at`] and [`write_at`] take [`Segment`]s of guest RAM, as descriptors of a virtual disk's requests name them;
-//! [`read_vectored_at`] and [`write_vectored_at`] take slices. No byte is copied on the way and nothing is allocated.
+//! [`read_vectored_at`] and [`write_vectored_at`] take slices; [`read`] and [`write`] are for frames, [`receive`] and [`send`]
+//! for sockets. No byte is copied on the way and nothing is allocated.
 //! [`punch_hole`], [`zero_range`], [`write_zeros`], [`sync_data`] and [`direct_alignment`] are what else a disk needs of a
 //! file. With the feature `io-uring` there is `Ring`, which does all of that without waiting for it.
 //!
@@ -31,4 +32,7 @@ pub use fallocate::{Deallocate, punch_hole, sync_data, write_zeros, zero_range};
 #[cfg(feature = "io-uring")]
 pub use ring::{PrepareError, Ring};
 pub use segment::Segment;
-pub use vectored::{Durability, read_at, read_vectored_at, write_at, write_vectored_at};
+pub use vectored::{
+    Durability, MAX_PARTS, read, read_at, read_vectored_at, receive, send, write, write_at,
+    write_vectored_at,
+};

@@ -5,6 +5,8 @@
 //! memfd, with huge pages on request, and maps page-aligned parts of an image file over it instead of reading them
 //! ([`GuestRam::load_file`]): a kernel of any size costs one system call, and all guests share its page cache.
 //!
+//! [`discard`] gives pages that the guest does not need back to the host.
+//!
 //! Module [`io`] moves bytes between files and guest RAM without copying them, waiting for it or by io_uring.
 //!
 //! Access goes through [`vm_memory`], so that devices of the rust-vmm world work on it unchanged. A [`Window`] is for
@@ -34,6 +36,7 @@ pub mod io;
 pub mod layout;
 
 mod config;
+mod discard;
 mod error;
 mod mapping;
 mod ram;
@@ -41,6 +44,7 @@ mod view;
 mod window;
 
 pub use config::{Backing, HugePages, MemoryConfig, parse_size};
+pub use discard::{Contents, discard};
 pub use error::MemoryError;
 pub use ram::{GuestRam, Placed, Region};
 pub use view::GuestView;

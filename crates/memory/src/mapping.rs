@@ -42,6 +42,34 @@ pub(crate) fn map_file_over(slice: &VolatileSlice, file: &File, offset: u64) -> 
     Ok(())
 }
 
+/// Maps anonymous memory over `slice`, which is zeros then, and no longer what a file has that was mapped there.
+///
+/// The slice must be whole pages of a private small-page mapping, as for [`map_file_over`].
+pub(crate) fn map_zeros_over(slice: &VolatileSlice) -> io::Result<()> {
+    let guard = slice.ptr_guard_mut();
+    let address = guard.as_ptr().cast::<libc::c_void>();
+    let aligned = |n: usize| (n as u64).is_multiple_of(PAGE_SIZE);
+    if !aligned(address.addr()) || !aligned(slice.len()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: as in `map_file_over`: guest RAM is replaced, at once and by memory that is accessed in the same way, and
+    // nothing else is.
+    let mapped = unsafe {
+        libc::mmap(
+            address,
+            slice.len(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Reads exactly `slice.len()` bytes of `file` from `offset` into `slice`.
 pub(crate) fn read_into(slice: &VolatileSlice, file: &File, offset: u64) -> io::Result<()> {
     let mut done = 0;
@@ -72,8 +100,8 @@ pub(crate) fn read_into(slice: &VolatileSlice, file: &File, offset: u64) -> io::
 /// Advises the kernel about all of `slice` (`MADV_*`).
 pub(crate) fn advise(slice: &VolatileSlice, advice: libc::c_int) -> io::Result<()> {
     let guard = slice.ptr_guard_mut();
-    // SAFETY: the range is mapped for as long as `slice` lives; the advices used here (huge pages, populate) change
-    // no contents.
+    // SAFETY: the range is mapped for as long as `slice` lives, and stays so by the advices used here. Those that give
+    // pages back change contents, which is sound as guest RAM is only ever accessed as volatile bytes and as atomics.
     match unsafe { libc::madvise(guard.as_ptr().cast(), slice.len(), advice) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

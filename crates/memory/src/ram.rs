@@ -203,8 +203,9 @@ fn map_region(config: &MemoryConfig, region: Region) -> Result<GuestRegionMmap, 
     let huge = config.huge_pages == HugePages::TwoMiB;
     // Small pages come when they are touched; huge ones must be there, or the guest would die of the first that is not.
     let reserve = if huge { 0 } else { libc::MAP_NORESERVE };
-    let mut builder =
-        MmapRegionBuilder::new(size).with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
+    let mut builder = MmapRegionBuilder::new(size)
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_hugetlbfs(huge);
     builder = match config.backing {
         Backing::Anonymous => {
             let huge_flags = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;

@@ -8,13 +8,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use goldcrest_memory::io::{
-    Durability, Segment, punch_hole, read_at, read_vectored_at, sync_data, write_at,
+    self, Durability, Segment, punch_hole, read_at, read_vectored_at, sync_data, write_at,
     write_vectored_at, zero_range,
 };
 use proptest::prelude::*;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
 /// Two regions that touch, and one beyond a hole.
 fn memory() -> GuestMemoryMmap {
@@ -28,6 +29,10 @@ fn memory() -> GuestMemoryMmap {
 
 fn segment(address: u64, len: u32) -> Segment {
     Segment { address, len }
+}
+
+fn errno(result: std::io::Result<usize>) -> i32 {
+    result.unwrap_err().raw_os_error().unwrap()
 }
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -76,7 +81,6 @@ fn more_segments_than_one_call_takes_all_arrive() {
 fn what_cannot_be_transferred_is_an_error_unless_something_was() {
     let memory = memory();
     let file = tempfile::tempfile().unwrap();
-    let errno = |result: std::io::Result<usize>| result.unwrap_err().raw_os_error().unwrap();
     let write = |file: &File, segments: &[Segment], offset| {
         write_at(file, &memory, segments, offset, Durability::WriteBack)
     };
@@ -158,4 +162,51 @@ proptest! {
         file.read_exact_at(&mut found, offset).unwrap();
         prop_assert_eq!(found, expected);
     }
+}
+
+fn parts<'m>(
+    memory: &'m GuestMemoryMmap,
+    segments: &'m [Segment],
+) -> impl Iterator<Item = std::io::Result<VolatileSlice<'m>>> {
+    segments.iter().map(|segment| {
+        memory
+            .get_slice(GuestAddress(segment.address), segment.len as usize)
+            .map_err(std::io::Error::other)
+    })
+}
+
+#[test]
+fn frames_stay_whole_and_streams_take_what_they_have_room_for() {
+    let memory = memory();
+    memory
+        .write_slice(&pattern(300), GuestAddress(0x100))
+        .unwrap();
+    let (a, b) = UnixDatagram::pair().unwrap();
+    let frame = [segment(0x100, 100), segment(0x180, 1)];
+    assert_eq!(io::write(&a, parts(&memory, &frame)).unwrap(), 101);
+    assert_eq!(io::write(&a, parts(&memory, &frame[..1])).unwrap(), 100);
+    let room = [segment(0x1000, 1), segment(0x1010, 200)];
+    assert_eq!(io::read(&b, parts(&memory, &room)).unwrap(), 101);
+    assert_eq!(io::read(&b, parts(&memory, &room)).unwrap(), 100);
+    let mut found = [0; 99];
+    memory.read_slice(&mut found, GuestAddress(0x1010)).unwrap();
+    assert_eq!(found, pattern(300)[1..100]);
+    let many = [segment(0x100, 1); io::MAX_PARTS + 1];
+    assert_eq!(
+        errno(io::write(&a, parts(&memory, &many))),
+        libc::EINVAL,
+        "no frame is cut"
+    );
+
+    let (a, b) = UnixStream::pair().unwrap();
+    assert_eq!(
+        errno(io::receive(&b, parts(&memory, &room))),
+        libc::EAGAIN,
+        "nobody waits"
+    );
+    assert_eq!(io::send(&a, parts(&memory, &many)).unwrap(), io::MAX_PARTS);
+    assert_eq!(io::receive(&b, parts(&memory, &room)).unwrap(), 64);
+    drop(a);
+    assert_eq!(io::receive(&b, parts(&memory, &room)).unwrap(), 0);
+    assert_eq!(errno(io::send(&b, parts(&memory, &many))), libc::EPIPE);
 }

@@ -43,6 +43,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub(crate) struct Wanted {
     readable: Vec<RawFd>,
     writable: Vec<RawFd>,
+    edges: Vec<RawFd>,
     /// Changes whenever the descriptors do: with the same numbers as before, they may be others by now.
     generation: u64,
     deadline: Option<Instant>,
@@ -54,6 +55,7 @@ impl Wanted {
         if !self.has_descriptors_of(waits) {
             self.readable.clone_from(&waits.readable);
             self.writable.clone_from(&waits.writable);
+            self.edges.clone_from(&waits.edges);
             self.generation += 1;
         }
         self.deadline = waits.delay.map(in_time);
@@ -70,11 +72,21 @@ impl Wanted {
     }
 
     fn has_descriptors_of(&self, waits: &Waits) -> bool {
-        self.readable == waits.readable && self.writable == waits.writable
+        self.readable == waits.readable
+            && self.writable == waits.writable
+            && self.edges == waits.edges
+    }
+
+    fn levels(&self, fd: RawFd) -> EventSet {
+        let mut events = EventSet::empty();
+        events.set(EventSet::IN, self.readable.contains(&fd));
+        events.set(EventSet::OUT, self.writable.contains(&fd));
+        events
     }
 
     fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
-        self.readable.iter().chain(&self.writable).copied()
+        let levels = self.readable.iter().chain(&self.writable);
+        levels.chain(&self.edges).copied()
     }
 }
 
@@ -278,9 +290,10 @@ impl Loop {
         };
         (*ready, *unwatched) = (false, false);
         for fd in wanted.descriptors() {
-            let mut events = EventSet::empty();
-            events.set(EventSet::IN, wanted.readable.contains(&fd));
-            events.set(EventSet::OUT, wanted.writable.contains(&fd));
+            let events = match wanted.edges.contains(&fd) {
+                true => EventSet::IN | EventSet::OUT | EventSet::EDGE_TRIGGERED,
+                false => wanted.levels(fd),
+            };
             match arm(&self.epoll, fd, EpollEvent::new(events, index as u64)) {
                 Ok(()) => {}
                 Err(Errno::EPERM) => *ready = true,

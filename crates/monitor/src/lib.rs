@@ -30,6 +30,7 @@
 //! by the port's FIFO, and what is under way on its disks by their queues. It can keep the devices' loop, one thread,
 //! busy with requests for as long as it makes them; a rate limit of a disk bounds that, too.
 
+mod balloon;
 mod batching;
 mod config;
 mod console;
@@ -42,11 +43,14 @@ mod error;
 mod events;
 mod input;
 mod machine;
+mod net;
 mod options;
 mod outcome;
 mod timeline;
+mod user_net;
 mod virtio;
 
+pub use balloon::{balloon_device, parse_balloon};
 pub use config::{Input, MachineConfig, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
@@ -54,6 +58,7 @@ pub use custom::{CustomDevice, Place, Wiring};
 pub use disk::DiskConfig;
 pub use error::MonitorError;
 pub use machine::{Machine, run};
+pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
 pub use timeline::{Stage, Timeline};
@@ -63,6 +68,8 @@ pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device
 pub use goldcrest_boot::{Announce, Image, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
+/// What a balloon does.
+pub use goldcrest_virtio_balloon::BalloonConfig;
 
 /// The README's monitor of 30 lines compiles.
 #[cfg(doctest)]

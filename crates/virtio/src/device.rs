@@ -44,6 +44,13 @@ pub trait VirtioDevice: Send {
         let _ = (offset, data);
     }
 
+    /// Whether a driver may take these features of those that are offered: not if one of them needs another that is
+    /// missing. What it may not is not agreed to (§2.2.2).
+    fn accepts(&self, features: Features) -> bool {
+        let _ = features;
+        true
+    }
+
     /// The driver is ready, and has agreed to these features.
     ///
     /// # Errors
@@ -141,6 +148,9 @@ pub struct Waits {
     pub readable: Vec<RawFd>,
     /// Descriptors that are to become writable.
     pub writable: Vec<RawFd>,
+    /// Descriptors of which it is told once whenever they become readable or writable: it has used them until they
+    /// would block, or knows that it has not. So a device says the same whether or not its driver has room.
+    pub edges: Vec<RawFd>,
     /// The time until it wants to be called in any case.
     pub delay: Option<Duration>,
 }
@@ -150,12 +160,16 @@ impl Waits {
     pub fn clear(&mut self) {
         self.readable.clear();
         self.writable.clear();
+        self.edges.clear();
         self.delay = None;
     }
 
     /// Whether there is nothing to wait for.
     pub fn is_empty(&self) -> bool {
-        self.readable.is_empty() && self.writable.is_empty() && self.delay.is_none()
+        self.readable.is_empty()
+            && self.writable.is_empty()
+            && self.edges.is_empty()
+            && self.delay.is_none()
     }
 
     /// To be called after `delay`, or sooner.

@@ -236,14 +236,29 @@ impl<'a> ActiveQueue<'a> {
     /// A head that the device does not have is not given back, which a debug build takes for a mistake in the device.
     #[inline]
     pub fn push(&mut self, head: u16, written: u32) {
-        if !self.release(head) {
-            debug_assert!(false, "head {head} is given back twice");
-            return;
+        self.push_together([(head, written)]);
+    }
+
+    /// Gives several chains back, each with so many bytes written to it, of which the driver sees all or none: what they
+    /// hold belongs together. Else as [`push`](Self::push).
+    #[inline]
+    pub fn push_together(&mut self, chains: impl IntoIterator<Item = (u16, u32)>) {
+        for (head, written) in chains {
+            if !self.release(head) {
+                debug_assert!(false, "head {head} is given back twice");
+                continue;
+            }
+            let queue = &mut *self.queue;
+            queue.rings.set_used_entry(queue.next_used, head, written);
+            queue.next_used = queue.next_used.wrapping_add(1);
         }
-        let queue = &mut *self.queue;
-        queue.rings.set_used_entry(queue.next_used, head, written);
-        queue.next_used = queue.next_used.wrapping_add(1);
-        queue.rings.set_used_index(queue.next_used);
+        self.queue.rings.set_used_index(self.queue.next_used);
+    }
+
+    /// Entries: the most chains that the device can have.
+    #[inline]
+    pub fn size(&self) -> u16 {
+        self.queue.size
     }
 
     /// Guest RAM.

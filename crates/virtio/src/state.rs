@@ -139,6 +139,9 @@ impl<D: VirtioDevice + Snapshot> Mmio<D> {
         if agreed && features & feature::VERSION_1 == 0 {
             return Err(refuse("features", features, "VERSION_1 is missing"));
         }
+        if agreed && !self.core.accepts(features) {
+            return Err(refuse("features", features, "one needs another"));
+        }
         let count = state.queues.len() as u64;
         if state.queues.len() != self.core.queues.len() {
             return Err(refuse("queues", count, "not as many as the device has"));

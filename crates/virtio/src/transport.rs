@@ -145,7 +145,7 @@ impl<D: VirtioDevice> Core<D> {
                 self.misuse();
                 return;
             }
-            if bit == status::FEATURES_OK && !self.features_are_possible() {
+            if bit == status::FEATURES_OK && !self.accepts(self.driver_features) {
                 // The driver reads back that the bit is not set (§2.2.2).
                 self.misuse();
                 return;
@@ -165,9 +165,11 @@ impl<D: VirtioDevice> Core<D> {
         }
     }
 
-    fn features_are_possible(&self) -> bool {
-        self.driver_features & !self.spec.features == 0
-            && self.driver_features & feature::VERSION_1 != 0
+    /// Whether a driver may take these features (§2.2.2).
+    pub fn accepts(&self, features: u64) -> bool {
+        features & !self.spec.features == 0
+            && features & feature::VERSION_1 != 0
+            && self.device.accepts(Features(features))
     }
 
     pub(crate) fn has(&self, feature: u64) -> bool {

@@ -205,6 +205,16 @@ fn features_that_are_not_offered_or_miss_version_1_are_not_agreed_to() {
 }
 
 #[test]
+fn a_feature_that_needs_another_is_not_agreed_to_without_it() {
+    let mut guest = Guest::new();
+    guest.device.device_mut().needy = true;
+    assert!(!driver::negotiate(&mut guest.device, BASIC | FEATURE));
+    assert_eq!(guest.status(), status::ACKNOWLEDGE | status::DRIVER);
+    assert!(driver::negotiate(&mut guest.device, INDIRECT | FEATURE));
+    assert!(driver::negotiate(&mut guest.device, BASIC));
+}
+
+#[test]
 fn features_cannot_be_changed_before_driver_or_after_features_ok() {
     let mut guest = Guest::new();
     guest.ignores(|guest| guest.write(mmio::DRIVER_FEATURES, 1 << 28));

@@ -35,6 +35,9 @@ impl Durability {
 /// How many parts one system call moves: as many as the kernel looks at without much ado, below its `IOV_MAX` of 1024.
 const BATCH: usize = 64;
 
+/// The most parts that [`read`], [`write`], [`receive`] and [`send`] move.
+pub const MAX_PARTS: usize = BATCH;
+
 /// Reads from `file` at `offset`, in bytes, into `slices` in their order. Returns how many bytes were read: fewer than
 /// asked for at the end of the file, or where an error stopped what had begun.
 ///
@@ -46,7 +49,7 @@ pub fn read_vectored_at(
     slices: &[VolatileSlice<'_>],
     offset: u64,
 ) -> io::Result<usize> {
-    transfer(Call::Read, &file, slices.iter().copied().map(Ok), offset)
+    transfer(Call::ReadAt, &file, slices.iter().copied().map(Ok), offset)
 }
 
 /// Writes `slices` in their order to `file` at `offset`, in bytes. Returns how many bytes were written: fewer than
@@ -61,7 +64,7 @@ pub fn write_vectored_at(
     offset: u64,
     durability: Durability,
 ) -> io::Result<usize> {
-    let call = Call::Write(durability);
+    let call = Call::WriteAt(durability);
     transfer(call, &file, slices.iter().copied().map(Ok), offset)
 }
 
@@ -76,7 +79,7 @@ pub fn read_at(
     segments: &[Segment],
     offset: u64,
 ) -> io::Result<usize> {
-    transfer(Call::Read, &file, slices(memory, segments), offset)
+    transfer(Call::ReadAt, &file, slices(memory, segments), offset)
 }
 
 /// Writes `segments` of guest RAM; else as [`write_vectored_at`].
@@ -91,14 +94,94 @@ pub fn write_at(
     offset: u64,
     durability: Durability,
 ) -> io::Result<usize> {
-    let call = Call::Write(durability);
+    let call = Call::WriteAt(durability);
     transfer(call, &file, slices(memory, segments), offset)
+}
+
+/// Reads from what has no offsets, such as a tap, into `slices` in their order: by one system call, so that what comes as
+/// a frame stays one.
+///
+/// # Errors
+///
+/// What `readv` gives, `EINTR` excepted; the first error among `slices`; `EINVAL` for more than [`MAX_PARTS`] of them.
+pub fn read<'m>(
+    file: impl AsFd,
+    slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
+) -> io::Result<usize> {
+    whole(Call::Read, &file, slices)
+}
+
+/// Writes `slices` in their order to what has no offsets, such as a tap: by one system call, as one frame.
+///
+/// # Errors
+///
+/// What `writev` gives, `EINTR` excepted; the first error among `slices`; `EINVAL` for more than [`MAX_PARTS`] of them.
+pub fn write<'m>(
+    file: impl AsFd,
+    slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
+) -> io::Result<usize> {
+    whole(Call::Write, &file, slices)
+}
+
+/// Receives from a stream socket into `slices` in their order, the first [`MAX_PARTS`] of them, without waiting. Returns
+/// how many bytes; 0 if the peer will send no more.
+///
+/// # Errors
+///
+/// What `recvmsg` gives, `EINTR` excepted; the first error among `slices`.
+pub fn receive<'m>(
+    socket: impl AsFd,
+    slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
+) -> io::Result<usize> {
+    part(Call::Receive, &socket, slices)
+}
+
+/// Sends `slices` in their order to a stream socket, the first [`MAX_PARTS`] of them, without waiting and without a
+/// signal if the peer has gone. Returns how many bytes it took.
+///
+/// # Errors
+///
+/// What `sendmsg` gives, `EINTR` excepted; the first error among `slices`.
+pub fn send<'m>(
+    socket: impl AsFd,
+    slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
+) -> io::Result<usize> {
+    part(Call::Send, &socket, slices)
 }
 
 #[derive(Clone, Copy)]
 enum Call {
+    ReadAt,
+    WriteAt(Durability),
     Read,
-    Write(Durability),
+    Write,
+    Receive,
+    Send,
+}
+
+/// All slices by one call.
+fn whole<'m>(
+    call: Call,
+    file: &impl AsFd,
+    mut slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
+) -> io::Result<usize> {
+    let mut batch = Batch::new();
+    batch.fill(&mut slices)?;
+    if batch.len == BATCH && slices.next().is_some() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    batch.transfer(call, file, 0)
+}
+
+/// As many slices as fit into one call.
+fn part<'m>(
+    call: Call,
+    file: &impl AsFd,
+    mut slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
+) -> io::Result<usize> {
+    let mut batch = Batch::new();
+    batch.fill(&mut slices)?;
+    batch.transfer(call, file, 0)
 }
 
 fn transfer<'m>(
@@ -175,9 +258,15 @@ impl<'m> Batch<'m> {
             // meanwhile, so nobody holds references into it, and that the kernel does is no different.
             let moved = unsafe {
                 match call {
-                    Call::Read => libc::preadv2(fd, parts, len, offset, 0),
-                    Call::Write(durability) => {
+                    Call::ReadAt => libc::preadv2(fd, parts, len, offset, 0),
+                    Call::WriteAt(durability) => {
                         libc::pwritev2(fd, parts, len, offset, durability.flags())
+                    }
+                    Call::Read => libc::readv(fd, parts, len),
+                    Call::Write => libc::writev(fd, parts, len),
+                    Call::Receive => libc::recvmsg(fd, &mut self.message(), libc::MSG_DONTWAIT),
+                    Call::Send => {
+                        libc::sendmsg(fd, &self.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                     }
                 }
             };
@@ -191,6 +280,17 @@ impl<'m> Batch<'m> {
                 }
             }
         }
+    }
+}
+
+impl Batch<'_> {
+    /// The parts as a message without an address and without control data.
+    fn message(&self) -> libc::msghdr {
+        // SAFETY: it is plain numbers and pointers, of which all may be zero.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = self.parts.as_ptr().cast_mut();
+        message.msg_iovlen = self.len;
+        message
     }
 }
 

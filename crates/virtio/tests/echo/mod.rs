@@ -11,7 +11,7 @@ use std::io;
 use goldcrest_snapshot::{RestoreError, Snapshot};
 use goldcrest_virtio::{
     ActivateError, ActiveQueue, Chain, DeviceError, DeviceIo, DeviceSpec, Features, QueueError,
-    Ram, VirtioDevice, Waits,
+    Ram, VirtioDevice, Waits, spec::feature,
 };
 
 /// Its queues: their greatest sizes.
@@ -35,6 +35,8 @@ pub struct Echo {
     pub changes: bool,
     /// The host does not let it begin.
     pub broken: bool,
+    /// Its feature needs indirect descriptors.
+    pub needy: bool,
     pub hook: Option<Hook>,
     /// What the driver agreed to.
     pub features: Option<u64>,
@@ -66,6 +68,10 @@ impl VirtioDevice for Echo {
         for (byte, value) in self.config.iter_mut().skip(from).zip(data) {
             *byte = *value;
         }
+    }
+
+    fn accepts(&self, features: Features) -> bool {
+        !self.needy || !features.has(FEATURE) || features.has(feature::INDIRECT_DESC)
     }
 
     fn activate(&mut self, features: Features, _ram: Ram<'_>) -> Result<(), ActivateError> {

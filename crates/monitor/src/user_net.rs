@@ -1,0 +1,209 @@
+//! A network card on the network in this process: between guest RAM and `goldcrest-usernet`.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use goldcrest_usernet::{FrameInfo, GsoKind, Network, RxOffload, TxOffload};
+use goldcrest_virtio::{Features, Ram, Segment, Waits};
+use goldcrest_virtio_net::spec::{feature, header};
+use goldcrest_virtio_net::{Header, NetBackend, scatter, total};
+use vm_memory::VolatileSlice;
+
+/// The network, and what the guest can do for itself.
+pub(crate) struct UserNet {
+    network: Network,
+    begun: Instant,
+    offload: RxOffload,
+}
+
+impl UserNet {
+    pub(crate) fn new(network: Network) -> Self {
+        Self {
+            network,
+            begun: Instant::now(),
+            offload: RxOffload::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl NetBackend for UserNet {
+    fn features(&self) -> u64 {
+        feature::CSUM
+            | feature::HOST_TSO4
+            | feature::HOST_TSO6
+            | feature::HOST_ECN
+            | feature::GUEST_CSUM
+            | feature::GUEST_TSO4
+            | feature::GUEST_TSO6
+    }
+
+    fn start(&mut self, agreed: Features, _pairs: u16) -> io::Result<()> {
+        self.offload = RxOffload {
+            checksum: agreed.has(feature::GUEST_CSUM),
+            tso4: agreed.has(feature::GUEST_TSO4),
+            tso6: agreed.has(feature::GUEST_TSO6),
+        };
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        _pair: u16,
+        ram: Ram<'_>,
+        header: &Header,
+        frame: &[Segment],
+    ) -> io::Result<()> {
+        let offload = TxOffload {
+            checksum: header.flags() & header::F_NEEDS_CSUM != 0,
+        };
+        self.network.advance(self.now());
+        let mut bytes = Bytes::new(ram, frame);
+        self.network.send(total(frame), &mut bytes, offload);
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.network.flush();
+    }
+
+    fn receive(&mut self, _pair: u16, ram: Ram<'_>, room: &[Segment]) -> io::Result<usize> {
+        let Some(most) = total(room).checked_sub(header::SIZE) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.network.advance(self.now());
+        let mut bytes = Bytes::new(ram, room);
+        bytes.skip(header::SIZE);
+        let Some(info) = self.network.receive(most, self.offload, &mut bytes) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        scatter(ram, room, 0, &header_of(&info).0).map_err(io::Error::other)?;
+        Ok(header::SIZE.saturating_add(info.len))
+    }
+
+    /// None is ever too long.
+    fn discard(&mut self, _pair: u16) {}
+
+    fn has_frames(&self) -> bool {
+        self.network.has_frame()
+    }
+
+    fn waits(&self, _pair: u16, _receive: bool, _send: bool, waits: &mut Waits) {
+        waits
+            .readable
+            .extend(self.network.fd().map(|fd| fd.as_raw_fd()));
+        if let Some(delay) = self.network.timeout(self.now()) {
+            waits.within(delay);
+        }
+    }
+
+    fn poll(&mut self) {
+        self.network.process(self.now());
+    }
+
+    fn reset(&mut self) {
+        self.offload = RxOffload::default();
+    }
+}
+
+/// What a frame is, as virtio says it.
+fn header_of(info: &FrameInfo) -> Header {
+    let (flags, start, offset) = match info.checksum {
+        Some(checksum) => (header::F_NEEDS_CSUM, checksum.start, checksum.offset),
+        None => (0, 0, 0),
+    };
+    let (kind, header_len, mss) = match info.gso {
+        Some(gso) => (gso_type(gso.kind), gso.header_len, gso.mss),
+        None => (header::GSO_NONE, 0, 0),
+    };
+    let [[a, b], [c, d], [e, f], [g, h]] = [header_len, mss, start, offset].map(u16::to_le_bytes);
+    Header([flags, kind, a, b, c, d, e, f, g, h, 0, 0])
+}
+
+fn gso_type(kind: GsoKind) -> u8 {
+    match kind {
+        GsoKind::Tcp4 => header::GSO_TCPV4,
+        GsoKind::Tcp6 => header::GSO_TCPV6,
+    }
+}
+
+/// Parts of guest RAM, read or written one after the other.
+struct Bytes<'m, 's> {
+    ram: Ram<'m>,
+    segments: &'s [Segment],
+    /// How many bytes of the first of them are done.
+    done: u32,
+}
+
+impl<'m, 's> Bytes<'m, 's> {
+    fn new(ram: Ram<'m>, segments: &'s [Segment]) -> Self {
+        Self {
+            ram,
+            segments,
+            done: 0,
+        }
+    }
+
+    fn skip(&mut self, mut len: usize) {
+        while let Some((_, count)) = self.next(len) {
+            self.advance(count);
+            len -= count;
+        }
+    }
+
+    /// Where the next bytes begin and how many of `len` lie there; nothing at the end.
+    fn next(&mut self, len: usize) -> Option<(u64, usize)> {
+        while let Some((first, rest)) = self.segments.split_first() {
+            let left = first.len.saturating_sub(self.done);
+            if left > 0 {
+                let count = usize::try_from(left).unwrap_or(usize::MAX).min(len);
+                let address = first.address.wrapping_add(self.done.into());
+                return (count > 0).then_some((address, count));
+            }
+            (self.segments, self.done) = (rest, 0);
+        }
+        None
+    }
+
+    fn advance(&mut self, count: usize) {
+        // No more than a segment has.
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.done = self.done.saturating_add(count);
+    }
+
+    /// The next up to `len` bytes that lie together.
+    fn take(&mut self, len: usize) -> io::Result<Option<VolatileSlice<'m>>> {
+        let Some((address, count)) = self.next(len) else {
+            return Ok(None);
+        };
+        let slice = self.ram.slice_up_to(address, count);
+        let slice = slice.map_err(io::Error::other)?;
+        self.advance(slice.len());
+        Ok(Some(slice))
+    }
+}
+
+impl Read for Bytes<'_, '_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let slice = self.take(bytes.len())?;
+        Ok(slice.map_or(0, |slice| slice.copy_to(bytes)))
+    }
+}
+
+impl Write for Bytes<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let slice = self.take(bytes.len())?;
+        Ok(slice.map_or(0, |slice| {
+            slice.copy_from(bytes);
+            slice.len()
+        }))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
