@@ -1,8 +1,14 @@
 //! The runtime of a Rust unikernel: everything between the first instruction and `main`, and what `main` needs.
 //!
 //! A unikernel is a program that is its own kernel: `no_std`, one address space, one processor, no files. This crate
-//! gives it a console, a heap, time, readable reports of faults, handlers for interrupts, drivers for virtio devices, and an
-//! orderly end.
+//! gives it a console, a heap, time, readable reports of faults, handlers for interrupts, drivers for virtio devices (disks,
+//! network cards, sockets to the host, consoles, entropy), and an orderly end.
+//!
+//! | feature | |
+//! |---|---|
+//! | `heap` (default) | all free memory, as the global allocator |
+//! | `virtio` (default) | the drivers ([`virtio`]) |
+//! | `smoltcp` | TCP/IP: the network card is a `smoltcp::phy::Device` |
 //!
 //! # Writing one
 //!

@@ -11,7 +11,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::Error;
-use super::registers::{read, write};
+use super::registers::write;
 use super::spec::register;
 use crate::trap::{TrapFrame, set_handler};
 use crate::{apic, port, ring0};
@@ -32,6 +32,9 @@ const MASKED: u32 = 1 << 16;
 
 /// The data ports of the two 8259s, which hold the mask of their inputs.
 const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
+
+/// `InterruptStatus`: a buffer was used, the configuration has changed.
+const ALL_REASONS: u32 = 0b11;
 
 /// The interrupt flag of `rflags`.
 const INTERRUPT_FLAG: u64 = 1 << 9;
@@ -95,12 +98,10 @@ fn redirect(pin: u32, entry: u64) {
     }
 }
 
-/// Tells the device that its interrupt was seen (§4.2.2.1, InterruptStatus).
+/// Tells the device that its interrupt was seen, whatever it was for (§4.2.2, InterruptACK). To ask for the reasons first
+/// would be one more exit, and who waits looks at the queues anyway.
 fn acknowledge(base: u32) {
-    let reasons = read(base, register::INTERRUPT_STATUS);
-    if reasons != 0 {
-        write(base, register::INTERRUPT_ACK, reasons);
-    }
+    write(base, register::INTERRUPT_ACK, ALL_REASONS);
 }
 
 fn on_interrupt(frame: &mut TrapFrame) {

@@ -171,6 +171,14 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
+/// What a host does with a checksum that is left to it (§5.1.6.2.1).
+#[cfg(test)]
+pub(super) fn complete(frame: &mut [u8], start: u16, offset: u16) {
+    let (_, packet) = frame.split_at_mut(start.into());
+    let found = !fold(sum(packet));
+    put(packet, offset.into(), &found.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use std::vec;
@@ -200,16 +208,6 @@ mod tests {
         frame.extend((0..transport).map(|_| 0));
         frame.extend(payload);
         frame
-    }
-
-    /// What a host does with a checksum that is left to it (§5.1.6.2.1).
-    fn complete(checksum: Checksum, frame: &mut [u8]) {
-        let Checksum::Partial { start, offset } = checksum else {
-            panic!("it is left to nobody: {checksum:?}");
-        };
-        let (_, packet) = frame.split_at_mut(start.into());
-        let found = !fold(sum(packet));
-        put(packet, offset.into(), &found.to_be_bytes());
     }
 
     #[test]
@@ -264,8 +262,10 @@ mod tests {
         ) {
             let protocol = if tcp { TCP.0 } else { UDP.0 };
             let mut frame = frame(if new { 6 } else { 4 }, protocol, &payload);
-            let checksum = Checksum::leave_to_host(&mut frame);
-            complete(checksum, &mut frame);
+            let Checksum::Partial { start, offset } = Checksum::leave_to_host(&mut frame) else {
+                panic!("it is left to nobody");
+            };
+            complete(&mut frame, start, offset);
             prop_assert!(is_right(&frame));
             // An address, or anything after it, but for the length.
             if let Some(byte) = frame.get_mut(if new { flip + 20 } else { flip }) {

@@ -1,5 +1,7 @@
 //! What goes to the device: bytes of streams, and packets that say something.
 
+#[cfg(doc)]
+use super::Event;
 use super::spec::{Header, op};
 use super::stream::{State, Stream};
 use super::{Buffers, Error, Registers, StreamId, Vsock};
@@ -78,7 +80,7 @@ impl<R: Registers> Vsock<R> {
     }
 
     /// Writes what has arrived on one stream to another, or back to the same one, as much as there is room for, and takes it
-    /// for read. Gives how much that is: 0 if there is nothing, or no room, which [`Event::Writable`](super::Event::Writable)
+    /// for read. Gives how much that is: 0 if there is nothing, or no room, which [`Event::Writable`]
     /// then says.
     ///
     /// # Errors
