@@ -42,6 +42,7 @@ pub mod serial;
 pub mod state;
 pub mod virtio_blk;
 pub mod virtio_console;
+pub mod virtio_net;
 pub mod virtio_rng;
 
 #[doc(hidden)]
@@ -83,5 +84,6 @@ pub const TARGETS: &[Target] = &[
     Target::new("state", state::run),
     Target::new("virtio_blk", virtio_blk::run),
     Target::new("virtio_console", virtio_console::run),
+    Target::new("virtio_net", virtio_net::run),
     Target::new("virtio_rng", virtio_rng::run),
 ];
