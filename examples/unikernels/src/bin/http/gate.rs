@@ -14,11 +14,22 @@ pub struct Gate<'a> {
     port: u16,
     /// Connections that find a socket.
     room: usize,
+    refused: bool,
 }
 
 impl<'a> Gate<'a> {
     pub fn new(card: &'a mut Net, port: u16, room: usize) -> Self {
-        Self { card, port, room }
+        Self {
+            card,
+            port,
+            room,
+            refused: false,
+        }
+    }
+
+    /// Whether somebody found no socket.
+    pub fn has_refused(&self) -> bool {
+        self.refused
     }
 }
 
@@ -34,8 +45,14 @@ impl Device for Gate<'_> {
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         let (frame, answer) = Device::receive(self.card, now)?;
-        let (port, room) = (self.port, &mut self.room);
-        Some((Guarded { frame, port, room }, answer))
+        let (port, room, refused) = (self.port, &mut self.room, &mut self.refused);
+        let guarded = Guarded {
+            frame,
+            port,
+            room,
+            refused,
+        };
+        Some((guarded, answer))
     }
 
     fn transmit(&mut self, now: Instant) -> Option<Self::TxToken<'_>> {
@@ -52,17 +69,26 @@ pub struct Guarded<'a, T> {
     frame: T,
     port: u16,
     room: &'a mut usize,
+    refused: &'a mut bool,
 }
 
 impl<T: RxToken> RxToken for Guarded<'_, T> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let Self { frame, port, room } = self;
+        let Self {
+            frame,
+            port,
+            room,
+            refused,
+        } = self;
         frame.consume(|bytes| {
             if opens_connection(bytes, port) {
                 match room.checked_sub(1) {
                     Some(left) => *room = left,
                     // smoltcp passes an empty frame over.
-                    None => return f(&[]),
+                    None => {
+                        *refused = true;
+                        return f(&[]);
+                    }
                 }
             }
             f(bytes)

@@ -61,6 +61,9 @@ fn serve(arguments: &Arguments) -> Result<u64, String> {
         let mut gate = Gate::new(&mut card, arguments.port, ready);
         // Were each frame a connection, none would find nobody who listens, unless there are as many as there may be.
         network.take_in(&mut gate, now, if ready == 0 { BATCH } else { ready });
+        if gate.has_refused() {
+            pool.has_refused(now);
+        }
         pool.serve(&mut network.sockets, now);
         while network.send(&mut gate, now) {}
         pool.recycle(&mut network.sockets, now);

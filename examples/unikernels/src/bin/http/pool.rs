@@ -19,6 +19,8 @@ const RECEIVE: usize = 4096;
 const TRANSMIT: usize = 32768;
 /// A client that neither sends nor takes anything for so long has left.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// One that has nothing to wait for has, too, after so long, if others wait for its place.
+const POLITENESS: Duration = Duration::from_secs(1);
 
 /// The sockets of a server.
 pub struct Pool {
@@ -27,6 +29,8 @@ pub struct Pool {
     clients: Vec<Client>,
     /// Sockets that listen.
     ready: usize,
+    /// Until when it is taken for granted that somebody waits for a place.
+    crowded_until: Instant,
     served: u64,
     /// When the next client that does nothing has left.
     next_event: Option<Instant>,
@@ -39,6 +43,8 @@ struct Client {
     connection: Connection,
     /// When something last happened; `None` if there is no client.
     active: Option<Instant>,
+    /// All that the client has asked for it has got.
+    idle: bool,
 }
 
 impl Pool {
@@ -48,6 +54,7 @@ impl Pool {
             most,
             clients: Vec::new(),
             ready: 0,
+            crowded_until: Instant::ZERO,
             served: 0,
             next_event: None,
             quit: None,
@@ -96,6 +103,7 @@ impl Pool {
             if progress.moved {
                 client.active = Some(now);
             }
+            client.idle = progress.idle && socket.send_queue() == 0;
             if progress.quit {
                 self.quit = Some(client.handle);
             }
@@ -107,10 +115,16 @@ impl Pool {
         }
     }
 
+    /// Notes that a client found no place.
+    pub fn has_refused(&mut self, now: Instant) {
+        self.crowded_until = now + POLITENESS + POLITENESS;
+    }
+
     /// Has sockets listen again whose clients are gone, and sees to it that there are some. What there was to send has been
     /// sent before.
     pub fn recycle(&mut self, sockets: &mut SocketSet<'_>, now: Instant) {
         (self.ready, self.next_event) = (0, None);
+        let crowded = now < self.crowded_until;
         let mut at = 0;
         while let Some(client) = self.clients.get_mut(at) {
             let socket = sockets.get_mut::<Socket>(client.handle);
@@ -118,7 +132,9 @@ impl Pool {
             if gone && self.quit == Some(client.handle) {
                 self.ended = true;
             }
-            let late = client.active.map(|active| active + PATIENCE);
+            let polite = crowded && client.idle && socket.state() == State::Established;
+            let patience = if polite { POLITENESS } else { PATIENCE };
+            let late = client.active.map(|active| active + patience);
             if gone && self.ready >= READY {
                 sockets.remove(client.handle);
                 self.clients.swap_remove(at);
@@ -126,8 +142,12 @@ impl Pool {
             } else if gone {
                 client.listen(socket, self.port);
             } else if late.is_some_and(|late| late <= now) {
-                // It is told so, and gone the next time.
-                socket.abort();
+                // It is told so, and gone the next time, or when it agrees.
+                if polite {
+                    socket.close();
+                } else {
+                    socket.abort();
+                }
                 self.next_event = Some(now);
             } else {
                 self.next_event = self.next_event.into_iter().chain(late).min();
@@ -150,6 +170,7 @@ impl Pool {
             handle: SocketHandle::default(),
             connection: Connection::default(),
             active: None,
+            idle: false,
         };
         client.listen(&mut socket, self.port);
         client.handle = sockets.add(socket);
