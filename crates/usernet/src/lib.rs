@@ -12,6 +12,7 @@ mod host;
 mod network;
 mod number;
 mod packet;
+mod reassembly;
 mod replies;
 mod rules;
 mod scripted;
