@@ -43,6 +43,7 @@ pub mod state;
 pub mod virtio_balloon;
 pub mod virtio_blk;
 pub mod virtio_console;
+pub mod virtio_net;
 pub mod virtio_rng;
 
 #[doc(hidden)]
@@ -85,5 +86,6 @@ pub const TARGETS: &[Target] = &[
     Target::new("virtio_balloon", virtio_balloon::run),
     Target::new("virtio_blk", virtio_blk::run),
     Target::new("virtio_console", virtio_console::run),
+    Target::new("virtio_net", virtio_net::run),
     Target::new("virtio_rng", virtio_rng::run),
 ];

@@ -12,9 +12,10 @@ use goldcrest_bus::{Bus, Range, shared};
 use goldcrest_irq::IrqLine;
 use goldcrest_virtio::driver::{Buffer, DriverQueue, initialise, negotiate, notify, set_up, start};
 use goldcrest_virtio::spec::{feature, mmio};
-use goldcrest_virtio::{Mmio, VirtioDevice};
+use goldcrest_virtio::{Features, Mmio, Ram, Segment, VirtioDevice, Waits};
 use goldcrest_virtio_blk::{Block, BlockConfig, MemoryDisk};
 use goldcrest_virtio_console::{Console, PortBackend, PortConfig};
+use goldcrest_virtio_net::{Header, Net, NetBackend, NetConfig, gather, scatter};
 use goldcrest_virtio_rng::{Entropy, Source};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -30,8 +31,16 @@ const BLOCK: u32 = 4096;
 const ENTROPY: u32 = 64;
 /// A line of output.
 const OUTPUT: u32 = 64;
-/// The queue for it.
+/// The queue for it, and for a network's frames from the guest.
 const TRANSMIT: u16 = 1;
+/// The queue for a network's frames to the guest.
+const RECEIVE: u16 = 0;
+/// Bytes of the header that precedes each of them.
+const NET_HEADER: usize = 12;
+/// A receive buffer for frames of 1,500 bytes.
+const NET_ROOM: u32 = 1526;
+/// The longest frame that a network here has, with its header.
+const NET_FRAME: usize = 2048;
 /// As many entries as the smallest of the queues has.
 const SIZE: u16 = 64;
 const DISK: usize = 1 << 20;
@@ -64,6 +73,46 @@ impl PortBackend for Sink {
     }
 }
 
+/// A network in memory: it takes a frame and overwrites what it took before, and always has another frame.
+struct Network {
+    sent: [u8; NET_FRAME],
+    frame: Vec<u8>,
+}
+
+impl NetBackend for Network {
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn start(&mut self, _: Features, _: u16) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        _: u16,
+        ram: Ram<'_>,
+        header: &Header,
+        frame: &[Segment],
+    ) -> std::io::Result<()> {
+        let (first, rest) = self.sent.split_at_mut(NET_HEADER);
+        first.copy_from_slice(&header.0);
+        gather(ram, frame, rest).map_err(std::io::Error::other)?;
+        Ok(())
+    }
+
+    fn receive(&mut self, _: u16, ram: Ram<'_>, room: &[Segment]) -> std::io::Result<usize> {
+        scatter(ram, room, 0, &self.frame).map_err(std::io::Error::other)?;
+        Ok(self.frame.len())
+    }
+
+    fn discard(&mut self, _: u16) {}
+
+    fn waits(&self, _: u16, _: bool, _: bool, _: &mut Waits) {}
+
+    fn reset(&mut self) {}
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("devices NAME COUNT");
@@ -72,6 +121,7 @@ fn main() {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).unwrap();
     let mut bytes = vec![1; DISK];
     let mut sink = [0; 64];
+    let mut frame = [0; NET_FRAME];
     let serve_block = |ring: &mut Ring| ring.serve_block(&mut bytes);
     let nanoseconds = match name.as_str() {
         "blk-read" => run(&memory, disk(), 0, &block(0), count),
@@ -84,6 +134,10 @@ fn main() {
             count,
         ),
         "console" => run(&memory, console(), TRANSMIT, &output(), count),
+        "net-tx-64" => run(&memory, network(64), TRANSMIT, &sent(64), count),
+        "net-tx-1500" => run(&memory, network(1500), TRANSMIT, &sent(1500), count),
+        "net-rx-64" => run(&memory, network(64), RECEIVE, &received(), count),
+        "net-rx-1500" => run(&memory, network(1500), RECEIVE, &received(), count),
         "notify" => run_notify(&memory, count),
         "blk-read-floor" => run_floor(&memory, &block(0), count, serve_block),
         "blk-write-floor" => run_floor(&memory, &block(1), count, serve_block),
@@ -92,6 +146,18 @@ fn main() {
         }),
         "console-floor" => run_floor(&memory, &output(), count, |ring| {
             ring.serve_console(black_box(&mut sink));
+        }),
+        "net-tx-64-floor" => run_floor(&memory, &sent(64), count, |ring| {
+            ring.serve_transmit(black_box(&mut frame));
+        }),
+        "net-tx-1500-floor" => run_floor(&memory, &sent(1500), count, |ring| {
+            ring.serve_transmit(black_box(&mut frame));
+        }),
+        "net-rx-64-floor" => run_floor(&memory, &received(), count, |ring| {
+            ring.serve_receive(black_box(&frame[..NET_HEADER + 64]));
+        }),
+        "net-rx-1500-floor" => run_floor(&memory, &received(), count, |ring| {
+            ring.serve_receive(black_box(&frame[..NET_HEADER + 1500]));
         }),
         "notify-floor" => run_floor(&memory, &[], count, Ring::look),
         _ => panic!("there is no {name}"),
@@ -118,6 +184,23 @@ fn entropy() -> [Buffer; 1] {
 
 fn output() -> [Buffer; 1] {
     [Buffer::Readable(DATA, OUTPUT)]
+}
+
+/// A frame of `len` bytes behind its header, as Linux has them: in one buffer.
+fn sent(len: u32) -> [Buffer; 1] {
+    [Buffer::Readable(DATA, NET_HEADER as u32 + len)]
+}
+
+fn received() -> [Buffer; 1] {
+    [Buffer::Writable(DATA, NET_ROOM)]
+}
+
+fn network(len: usize) -> Net<Network> {
+    let network = Network {
+        sent: [0; NET_FRAME],
+        frame: vec![7; NET_HEADER + len],
+    };
+    Net::new(network, &NetConfig::default()).unwrap()
 }
 
 fn console() -> Console {

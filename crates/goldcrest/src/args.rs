@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
-use goldcrest_monitor::{BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, parse_balloon};
+use goldcrest_monitor::{
+    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, VsockConfig, parse_balloon, parse_vsock,
+};
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
 ///
@@ -118,6 +120,14 @@ pub(crate) struct RunOptions {
     /// rx-rate=RATE and tx-rate=RATE (as for disks). docs/networking.md has examples.
     #[arg(long, value_name = "user|tap=NAME[,OPTION]...")]
     pub(crate) net: Vec<NetConfig>,
+
+    /// Sockets between guest and host, for example cid=3,uds=/tmp/guest.sock
+    ///
+    /// Programs here connect to the Unix socket PATH and say `CONNECT PORT`; those of the guest that connect to CID 2, port
+    /// PORT, reach the Unix socket PATH_PORT. streams=N is how many there may be at a time (4096 unless said otherwise).
+    /// A comma in the path is written twice.
+    #[arg(long, value_name = "cid=N,uds=PATH[,OPTION]", value_parser = parse_vsock)]
+    pub(crate) vsock: Option<VsockConfig>,
 
     /// Let the guest give memory back that it does not use
     ///

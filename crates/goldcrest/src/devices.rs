@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use goldcrest_boot::{Image, Protocol};
 use goldcrest_monitor::{ConsoleConfig, ConsolePort, Control, VirtioConfig, console_device};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::RunOptions;
 use crate::failure::Failure;
@@ -33,11 +34,24 @@ pub(crate) fn virtio(
         let card = net.clone().device();
         virtio.push(card.map_err(|error| Failure::failed("network card", error))?);
     }
+    if !options.net.is_empty() || options.vsock.is_some() {
+        raise_descriptor_limit();
+    }
+    let vsock = options.vsock.clone();
+    virtio.extend(vsock.map(goldcrest_monitor::vsock_device));
     virtio.extend(options.balloon.map(goldcrest_monitor::balloon_device));
     if options.rng || (!options.no_rng && wants_entropy(options, image)?) {
         virtio.push(goldcrest_monitor::entropy_device());
     }
     Ok(virtio)
+}
+
+/// Each connection is a descriptor. What a shell gives is meant for programs that use `select`.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // With fewer there are fewer connections.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 fn console_ports(

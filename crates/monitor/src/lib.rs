@@ -49,6 +49,7 @@ mod outcome;
 mod timeline;
 mod user_net;
 mod virtio;
+mod vsock;
 
 pub use balloon::{balloon_device, parse_balloon};
 pub use config::{Input, MachineConfig, OnReset};
@@ -63,6 +64,7 @@ pub use options::OptionError;
 pub use outcome::Outcome;
 pub use timeline::{Stage, Timeline};
 pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device};
+pub use vsock::{parse_vsock, vsock_device};
 
 /// What a configuration is made of, from the crates below.
 pub use goldcrest_boot::{Announce, Image, Protocol};
@@ -70,6 +72,8 @@ pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
 /// What a balloon does.
 pub use goldcrest_virtio_balloon::BalloonConfig;
+/// Sockets of a guest's.
+pub use goldcrest_virtio_vsock::VsockConfig;
 
 /// The README's monitor of 30 lines compiles.
 #[cfg(doctest)]

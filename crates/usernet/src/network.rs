@@ -14,6 +14,7 @@ use crate::frame::{FrameInfo, RxOffload, TxOffload};
 use crate::header::Link;
 use crate::host::{Event, Host};
 use crate::number::{Kind, Number};
+use crate::reassembly::Reassembly;
 use crate::replies::Replies;
 use crate::rules::{Policy, Protocol};
 use crate::slab::Slab;
@@ -73,6 +74,8 @@ pub struct Network<H: Host = HostSockets> {
     replies: Replies,
     /// A datagram that did not fit into a packet.
     pieces: Pieces,
+    /// Packets of which the guest has not sent all pieces.
+    reassembly: Reassembly,
     /// What is not TCP is read to here.
     scratch: Vec<u8>,
     /// Data of segments that are not the next is read to here.
@@ -145,6 +148,7 @@ impl<H: Host> Network<H> {
             timers: Timers::default(),
             replies: Replies::default(),
             pieces: Pieces::default(),
+            reassembly: Reassembly::default(),
             scratch: Vec::new(),
             data: Vec::new(),
             budget: Budget::new(limits.rings, limits.ring),

@@ -61,7 +61,6 @@ pub(crate) enum Dropped {
     Limit,
     Refused,
     Stray,
-    Fragment,
 }
 
 impl Stats {
@@ -75,7 +74,6 @@ impl Stats {
             Dropped::Limit => &mut self.over_limit,
             Dropped::Refused => &mut self.host_refused,
             Dropped::Stray => &mut self.tcp_strays,
-            Dropped::Fragment => &mut self.fragments_lost,
         };
         *count += 1;
     }

@@ -282,12 +282,18 @@ impl<P: Pages, C: Clock> Balloon<P, C> {
         Ok(())
     }
 
-    /// Gives the buffer back, which asks the driver for another one.
+    /// Looks for the first buffer, and gives one back if it is time to, which asks the driver for another one.
     fn ask(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         let features = self.features();
         let Some(number) = queues::number(Role::Statistics, features, io) else {
             return Ok(());
         };
+        if self.poll.is_unseen() {
+            self.read_statistics(number, io)?;
+        }
+        if self.poll.due_in(self.clock.now()) != Some(Duration::ZERO) {
+            return Ok(());
+        }
         if let Some(mut queue) = io.queue(number)
             && let Some(chain) = queue.pop().map_err(misused(number))?
         {
@@ -322,6 +328,9 @@ impl<P: Pages, C: Clock> VirtioDevice for Balloon<P, C> {
     fn activate(&mut self, features: Features, ram: Ram<'_>) -> Result<(), ActivateError> {
         self.agreed = Some(features);
         self.taker.begin(ram);
+        if self.has(feature::STATS_VQ) {
+            self.poll.begin();
+        }
         self.obey();
         self.publish();
         Ok(())
@@ -344,9 +353,7 @@ impl<P: Pages, C: Clock> VirtioDevice for Balloon<P, C> {
     fn process_events(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         self.obey();
         self.tell(io);
-        if self.poll.due_in(self.clock.now()) == Some(Duration::ZERO) {
-            self.ask(io)?;
-        }
+        self.ask(io)?;
         self.publish();
         Ok(())
     }

@@ -10,6 +10,8 @@ pub(crate) struct Poll {
     asked: bool,
     /// There is a buffer to ask by.
     possible: bool,
+    /// There may be one that nobody has looked at.
+    unseen: bool,
     /// When it is time to.
     at: Option<Duration>,
 }
@@ -31,6 +33,17 @@ impl Poll {
         }
     }
 
+    /// The driver is ready. It may have added its first buffer before it was: Linux does, and notifies then, when no
+    /// device may listen, and not again.
+    pub(crate) fn begin(&mut self) {
+        self.unseen = true;
+    }
+
+    /// Whether the first buffer is to be looked for now.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.unseen
+    }
+
     /// As soon as possible.
     pub(crate) fn ask(&mut self) {
         self.asked = true;
@@ -42,9 +55,9 @@ impl Poll {
         self.at = self.interval.map(|interval| now.saturating_add(interval));
     }
 
-    /// There is no buffer any more; because of a question, or not.
+    /// There is no buffer any more, because of a question or not, or none that is known.
     pub(crate) fn used(&mut self, asked: bool) {
-        self.possible = false;
+        (self.possible, self.unseen) = (false, false);
         self.asked &= !asked;
     }
 
@@ -52,10 +65,10 @@ impl Poll {
         *self = Self::new(self.interval);
     }
 
-    /// How long until the driver is to be asked; nothing if it cannot be, or is not to be.
+    /// How long until the driver is to be asked, or its buffer looked for; nothing if it cannot be, or is not to be.
     pub(crate) fn due_in(&self, now: Duration) -> Option<Duration> {
         match (self.possible, self.asked, self.at) {
-            (false, ..) => None,
+            (false, ..) => self.unseen.then_some(Duration::ZERO),
             (true, true, _) => Some(Duration::ZERO),
             (true, false, at) => at.map(|at| at.saturating_sub(now)),
         }

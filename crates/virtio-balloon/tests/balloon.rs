@@ -299,6 +299,7 @@ fn a_reset_empties_the_balloon_and_keeps_what_the_host_wants() {
     assert_eq!((status.totals.inflated, status.totals.held()), (2, 0));
     guest.start(u64::MAX, Numbers::Linux);
     assert_eq!(guest.config(config::NUM_PAGES), 256);
+    guest.device.process_events();
     assert!(guest.waits().is_empty());
 }
 

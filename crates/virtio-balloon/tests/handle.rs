@@ -39,7 +39,8 @@ fn turn(guest: &mut Guest<RecordedPages>) {
 
 #[test]
 fn without_a_handle_there_is_nothing_to_wait_for() {
-    let (guest, _) = recorded(&everything());
+    let (mut guest, _) = recorded(&everything());
+    guest.device.process_events();
     assert!(guest.waits().is_empty());
 }
 

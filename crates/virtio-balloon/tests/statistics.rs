@@ -6,9 +6,11 @@ mod guest;
 use std::time::Duration;
 
 use goldcrest_snapshot::Snapshot;
-use goldcrest_virtio::driver::Buffer;
+use goldcrest_virtio::driver::{self, Buffer, DriverQueue};
+use goldcrest_virtio::spec::feature;
+use goldcrest_virtio_balloon::spec::feature::STATS_VQ;
 use goldcrest_virtio_balloon::spec::{queue, statistic as tag};
-use goldcrest_virtio_balloon::{BalloonConfig, Statistics};
+use goldcrest_virtio_balloon::{BalloonConfig, RecordedPages, Statistics};
 use guest::{Guest, everything, recorded};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,9 +67,49 @@ fn what_is_not_known_is_ignored_and_what_is_not_told_is_nothing() {
     assert_eq!(guest.status().statistics, expected(None));
 }
 
+/// Linux does so, and notifies before the device is live.
+#[test]
+fn a_buffer_that_is_there_before_the_driver_is_ready_is_found() {
+    let mut guest = Guest::new(RecordedPages::default(), &everything(), None);
+    assert!(driver::negotiate(
+        &mut guest.device,
+        feature::VERSION_1 | feature::EVENT_IDX | STATS_VQ
+    ));
+    for number in 0..3 {
+        let queue = DriverQueue::new(&guest.memory, u64::from(number) * 0x1000, 16);
+        driver::set_up(&mut guest.device, number, &queue.layout);
+        guest.queues.push(Some((number, queue)));
+    }
+    guest.tell(&[(tag::MEMFREE, 3)]);
+    assert_eq!(guest.totals().statistics, 0);
+    driver::start(&mut guest.device);
+    assert_eq!(guest.waits().delay, Some(Duration::ZERO));
+    guest.device.process_events();
+    assert!(!guest.asked());
+    assert_eq!(guest.status().statistics.free, Some(3));
+    assert_eq!(guest.waits().delay, Some(5 * SECOND));
+    guest.clock.advance(5 * SECOND);
+    guest.device.process_events();
+    assert!(guest.asked());
+    guest.tell(&[(tag::MEMFREE, 4)]);
+    assert_eq!(guest.status().statistics.free, Some(4));
+}
+
+#[test]
+fn who_asks_before_the_first_buffer_was_seen_has_it_asked_by_at_once() {
+    let (mut guest, _) = recorded(&everything());
+    let buffer = guest.place(&[]);
+    guest.add(queue::STATISTICS, &[buffer]);
+    guest.balloon().ask_statistics();
+    guest.device.process_events();
+    assert!(guest.asked());
+    assert!(guest.waits().is_empty());
+}
+
 #[test]
 fn they_are_asked_for_at_intervals_as_long_as_the_driver_answers() {
     let (mut guest, _) = recorded(&everything());
+    guest.device.process_events();
     assert!(guest.waits().is_empty(), "there is nothing to ask by");
     guest.clock.advance(100 * SECOND);
     guest.tell(&[(tag::MEMFREE, 1)]);
@@ -99,6 +141,7 @@ fn without_an_interval_they_are_asked_for_on_request() {
     });
     // Before there is a buffer: it is remembered.
     guest.balloon().ask_statistics();
+    guest.device.process_events();
     assert!(guest.waits().is_empty());
     guest.tell(&[]);
     assert_eq!(guest.waits().delay, Some(Duration::ZERO));

@@ -30,6 +30,8 @@ pub struct Net<B> {
     pub(crate) active: Option<Features>,
     /// Pairs in use.
     pub(crate) pairs: u16,
+    /// The number of the control queue, with those pairs that were agreed on.
+    control_queue: u16,
     /// What the driver takes of the offloads that were agreed on, if it has said.
     pub(crate) offloads: Option<u64>,
     pub(crate) mac: MacAddress,
@@ -138,6 +140,7 @@ impl<B: NetBackend> Net<B> {
             clock,
             active: None,
             pairs: 1,
+            control_queue: 0,
             offloads: None,
             mac,
             filter: Filter::default(),
@@ -200,11 +203,7 @@ impl<B: NetBackend> Net<B> {
     }
 
     fn role(&self, index: u16) -> Role {
-        let pairs = match self.has(feature::MQ) {
-            true => self.config.queue_pairs,
-            false => 1,
-        };
-        let control = pairs.saturating_mul(2);
+        let control = self.control_queue;
         if index > control {
             Role::Unused
         } else if index == control {
@@ -231,6 +230,11 @@ impl<B: NetBackend> Net<B> {
 
     /// Takes over what follows from the features.
     pub(crate) fn set_up(&mut self) {
+        let pairs = match self.has(feature::MQ) {
+            true => self.config.queue_pairs,
+            false => 1,
+        };
+        self.control_queue = pairs.saturating_mul(2);
         let agreed = self.agreed();
         self.receiving.set_up(agreed, &self.config);
         self.set_filtered();

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Duration;
 
+use goldcrest_rate_limiter::Clock;
 use goldcrest_virtio::{ActiveQueue, DeviceError, DeviceIo, Features, QueueError, Ram};
 
 use crate::device::{Lane, Receiving, misused, queues_of};
 use crate::room::Room;
 use crate::spec::{ETHERNET_HEADER, MAX_FRAME, PLAIN_FRAME, VLAN_TAG, feature, header, queue};
 use crate::stats::count;
-use crate::{Net, NetBackend, NetConfig};
+use crate::{Net, NetBackend, NetConfig, NetStats};
 
 /// The most frames that one call moves or drops.
 const FRAMES: u16 = queue::SIZE;
@@ -19,14 +20,6 @@ const HOLD: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(100);
 /// Bytes of the shortest frame with its header.
 const SHORTEST: u64 = (header::SIZE + ETHERNET_HEADER) as u64;
-
-/// What came of asking for a frame.
-enum Received {
-    /// There may be more.
-    Next,
-    /// There is nothing to go on with.
-    Stop,
-}
 
 impl<B: NetBackend> Net<B> {
     /// Gives the driver frames, as far as there are both frames and room.
@@ -42,166 +35,141 @@ impl<B: NetBackend> Net<B> {
         let Some(mut queue) = io.queue(index) else {
             return Ok(());
         };
-        for _ in 0..FRAMES {
-            let Some(lane) = self.lanes.get_mut(usize::from(pair)) else {
+        let (ram, mut left) = (queue.ram(), FRAMES);
+        loop {
+            let wanted = self.receiving.wanted;
+            lane.room.fill(&mut queue, index, wanted)?;
+            if lane.room.is_empty() || !self.receiving.is_paid(&*self.clock) {
                 return Ok(());
+            }
+            if left == 0 {
+                lane.more = true;
+                return Ok(());
+            }
+            left -= 1;
+            let len = match self.backend.receive(pair, ram, lane.room.segments()) {
+                Ok(len) => len as u64,
+                Err(error) => {
+                    let failed = lane.nothing_came(&error, ram, &*self.clock, &mut self.stats);
+                    return failed.map_err(misused(index));
+                }
             };
-            lane.room.fill(&mut queue, index, self.receiving.wanted)?;
-            if lane.room.count() == 0 || !self.is_paid() {
-                return Ok(());
+            if len > lane.room.bytes() {
+                match lane.does_not_fit(&mut queue, index, len, &self.receiving, &*self.clock)? {
+                    Misfit::Fits => {}
+                    Misfit::Waits => return Ok(()),
+                    Misfit::TooLong => {
+                        self.backend.discard(pair);
+                        count(&mut self.stats.rx_too_long);
+                    }
+                }
+                continue;
             }
-            if let Received::Stop = self.receive_one(pair, index, &mut queue)? {
-                return Ok(());
-            }
-        }
-        if let Some(lane) = self.lanes.get_mut(usize::from(pair)) {
-            lane.more = true;
-        }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn receive_one(
-        &mut self,
-        pair: u16,
-        index: u16,
-        queue: &mut ActiveQueue<'_>,
-    ) -> Result<Received, DeviceError> {
-        let ram = queue.ram();
-        let Some(lane) = self.lanes.get_mut(usize::from(pair)) else {
-            return Ok(Received::Stop);
-        };
-        let len = match self.backend.receive(pair, ram, lane.room.segments()) {
-            Ok(len) => len as u64,
-            Err(error) => return self.nothing_came(pair, index, ram, &error),
-        };
-        if len > lane.room.bytes() {
-            return self.does_not_fit(pair, index, queue, len);
-        }
-        lane.held = None;
-        if len < SHORTEST {
-            count(&mut self.stats.rx_too_short);
-            return Ok(Received::Next);
-        }
-        if self.receiving.filtered && !self.is_wanted(pair, ram).map_err(misused(index))? {
-            count(&mut self.stats.rx_filtered);
-            return Ok(Received::Next);
-        }
-        if len > self.receiving.longest
-            && self.is_over_mtu(pair, ram, len).map_err(misused(index))?
-        {
-            count(&mut self.stats.rx_over_mtu);
-            return Ok(Received::Next);
-        }
-        let Some(lane) = self.lanes.get_mut(usize::from(pair)) else {
-            return Ok(Received::Stop);
-        };
-        deliver(&mut lane.room, queue, len).map_err(misused(index))?;
-        let bytes = len - header::SIZE as u64;
-        count(&mut self.stats.rx_frames);
-        self.stats.rx_bytes = self.stats.rx_bytes.wrapping_add(bytes);
-        self.receiving.owe(bytes);
-        Ok(Received::Next)
-    }
-
-    /// Whether what has been moved is within the limit.
-    #[inline]
-    fn is_paid(&mut self) -> bool {
-        self.receiving.owed == 0 || self.receiving.pay(self.clock.now())
-    }
-
-    #[cold]
-    fn nothing_came(
-        &mut self,
-        pair: u16,
-        index: u16,
-        ram: Ram<'_>,
-        error: &io::Error,
-    ) -> Result<Received, DeviceError> {
-        let Some(lane) = self.lanes.get_mut(usize::from(pair)) else {
-            return Ok(Received::Stop);
-        };
-        if error.kind() == io::ErrorKind::WouldBlock {
             lane.held = None;
-            lane.wants_frames = true;
-            return Ok(Received::Stop);
-        }
-        if let Some(source) = lane.room.outside(ram) {
-            return Err(misused(index)(source));
-        }
-        count(&mut self.stats.rx_errors);
-        lane.retry = Some(self.clock.now().saturating_add(RETRY));
-        Ok(Received::Stop)
-    }
-
-    /// A frame is longer than the room: it waits for more, if more can come, and not for ever.
-    #[cold]
-    fn does_not_fit(
-        &mut self,
-        pair: u16,
-        index: u16,
-        queue: &mut ActiveQueue<'_>,
-        len: u64,
-    ) -> Result<Received, DeviceError> {
-        let Some(lane) = self.lanes.get_mut(usize::from(pair)) else {
-            return Ok(Received::Stop);
-        };
-        if self.receiving.mergeable && len <= MAX_FRAME as u64 {
-            lane.room.fill(queue, index, len)?;
-            if lane.room.bytes() >= len {
-                return Ok(Received::Next);
+            if len < SHORTEST {
+                count(&mut self.stats.rx_too_short);
+                continue;
             }
-            if !lane.room.is_full() && lane.room.count() < usize::from(queue.size()) {
-                let now = self.clock.now();
-                let until = *lane.held.get_or_insert(now.saturating_add(HOLD));
-                if now < until {
-                    return Ok(Received::Stop);
+            if self.receiving.filtered {
+                let to = lane.room.read(ram, header::SIZE as u64);
+                if !self
+                    .filter
+                    .wants(to.map_err(misused(index))?, self.mac.bytes())
+                {
+                    count(&mut self.stats.rx_filtered);
+                    continue;
                 }
             }
+            let longest = self.receiving.longest;
+            if len > longest
+                && is_over_mtu(&lane.room, ram, len, longest).map_err(misused(index))?
+            {
+                count(&mut self.stats.rx_over_mtu);
+                continue;
+            }
+            let buffers = lane.room.buffers_of(len);
+            let set = lane.room.set_num_buffers(ram, buffers);
+            set.map_err(misused(index))?;
+            lane.room.use_up(&mut queue, len);
+            let bytes = len - header::SIZE as u64;
+            count(&mut self.stats.rx_frames);
+            self.stats.rx_bytes = self.stats.rx_bytes.wrapping_add(bytes);
+            self.receiving.owe(bytes);
         }
-        lane.held = None;
-        self.backend.discard(pair);
-        count(&mut self.stats.rx_too_long);
-        Ok(Received::Next)
-    }
-
-    /// Whether the driver wants the frame that has been written to the room.
-    #[inline]
-    fn is_wanted(&self, pair: u16, ram: Ram<'_>) -> Result<bool, QueueError> {
-        let to = self
-            .lane(pair)
-            .map(|lane| lane.room.read(ram, header::SIZE as u64));
-        let to = to.transpose()?.unwrap_or_default();
-        Ok(self.filter.wants(to, self.mac.bytes()))
-    }
-
-    /// Whether it is longer than the driver was told frames are (§5.1.4.1), and not one that will be cut.
-    #[cold]
-    fn is_over_mtu(&self, pair: u16, ram: Ram<'_>, len: u64) -> Result<bool, QueueError> {
-        let Some(lane) = self.lane(pair) else {
-            return Ok(false);
-        };
-        let [kind] = lane.room.read(ram, header::GSO_TYPE)?;
-        let ethertype: [u8; 2] = lane.room.read(ram, (header::SIZE + 12) as u64)?;
-        let tag = match u16::from_be_bytes(ethertype) {
-            0x8100 | 0x88a8 => VLAN_TAG as u64,
-            _ => 0,
-        };
-        Ok(kind & !header::GSO_ECN == header::GSO_NONE && len > self.receiving.longest + tag)
-    }
-
-    fn lane(&self, pair: u16) -> Option<&Lane> {
-        self.lanes.get(usize::from(pair))
     }
 }
 
-/// Gives the driver the frame that has been written to the beginning of the room.
-#[inline]
-fn deliver(room: &mut Room, queue: &mut ActiveQueue<'_>, len: u64) -> Result<(), QueueError> {
-    let count = room.buffers_of(len);
-    room.set_num_buffers(queue.ram(), count)?;
-    room.use_up(queue, len);
-    Ok(())
+/// What becomes of a frame that is longer than the room was.
+enum Misfit {
+    /// There is room for it now.
+    Fits,
+    /// There may be.
+    Waits,
+    /// There will not be.
+    TooLong,
+}
+
+impl Lane {
+    /// There is no frame, for now or because the network failed.
+    #[cold]
+    fn nothing_came(
+        &mut self,
+        error: &io::Error,
+        ram: Ram<'_>,
+        clock: &dyn Clock,
+        stats: &mut NetStats,
+    ) -> Result<(), QueueError> {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.held = None;
+            self.wants_frames = true;
+            return Ok(());
+        }
+        if let Some(outside) = self.room.outside(ram) {
+            return Err(outside);
+        }
+        count(&mut stats.rx_errors);
+        self.retry = Some(clock.now().saturating_add(RETRY));
+        Ok(())
+    }
+
+    /// A frame of `len` bytes is longer than the room: it waits for more, if more can come, and not for ever.
+    #[cold]
+    fn does_not_fit(
+        &mut self,
+        queue: &mut ActiveQueue<'_>,
+        index: u16,
+        len: u64,
+        receiving: &Receiving,
+        clock: &dyn Clock,
+    ) -> Result<Misfit, DeviceError> {
+        if receiving.mergeable && len <= MAX_FRAME as u64 {
+            self.room.fill(queue, index, len)?;
+            if self.room.bytes() >= len {
+                return Ok(Misfit::Fits);
+            }
+            if !self.room.is_full() && self.room.count() < usize::from(queue.size()) {
+                let now = clock.now();
+                if now < *self.held.get_or_insert(now.saturating_add(HOLD)) {
+                    return Ok(Misfit::Waits);
+                }
+            }
+        }
+        self.held = None;
+        Ok(Misfit::TooLong)
+    }
+}
+
+/// Whether the frame that has been written to the room is longer than the driver was told frames are (§5.1.4.1), and not
+/// one that will be cut.
+#[cold]
+fn is_over_mtu(room: &Room, ram: Ram<'_>, len: u64, longest: u64) -> Result<bool, QueueError> {
+    let [kind] = room.read(ram, header::GSO_TYPE)?;
+    let ethertype = room.read(ram, (header::SIZE + 12) as u64)?;
+    let tag = match u16::from_be_bytes(ethertype) {
+        0x8100 | 0x88a8 => VLAN_TAG as u64,
+        _ => 0,
+    };
+    Ok(kind & !header::GSO_ECN == header::GSO_NONE && len > longest + tag)
 }
 
 impl Receiving {
@@ -218,6 +186,12 @@ impl Receiving {
         };
         // Without merging, a frame has one buffer.
         self.wanted = if self.mergeable { longest as u64 } else { 1 };
+    }
+
+    /// Whether what has been moved is within the limit.
+    #[inline]
+    fn is_paid(&mut self, clock: &dyn Clock) -> bool {
+        self.owed == 0 || self.pay(clock.now())
     }
 
     #[inline]

@@ -1,7 +1,5 @@
 //! Receive buffers that have been taken from the driver and wait for frames.
 
-use std::collections::VecDeque;
-
 use goldcrest_virtio::{ActiveQueue, DeviceError, QueueError, Ram, Segment, Writer};
 
 use crate::segments;
@@ -21,12 +19,14 @@ struct Buffer {
 }
 
 /// Receive buffers in their order. Chains are parsed when they are taken, not for each frame that is then tried.
+///
+/// Both lists are used up from their fronts, and begin anew when they are empty.
 #[derive(Debug)]
 pub(crate) struct Room {
-    buffers: VecDeque<Buffer>,
-    /// Those of all buffers, from `first` on.
+    buffers: Vec<Buffer>,
+    first_buffer: usize,
     segments: Vec<Segment>,
-    first: usize,
+    first_segment: usize,
     bytes: u64,
 }
 
@@ -34,16 +34,17 @@ impl Room {
     /// No room. It is allocated when the driver is ready, by [`reserve`](Self::reserve).
     pub(crate) fn new() -> Self {
         Self {
-            buffers: VecDeque::new(),
+            buffers: Vec::new(),
+            first_buffer: 0,
             segments: Vec::new(),
-            first: 0,
+            first_segment: 0,
             bytes: 0,
         }
     }
 
     /// Allocates what it needs later.
     pub(crate) fn reserve(&mut self) {
-        self.buffers.reserve(ENOUGH);
+        self.buffers.reserve(CAPACITY);
         self.segments.reserve(CAPACITY);
     }
 
@@ -51,14 +52,14 @@ impl Room {
     pub(crate) fn clear(&mut self) {
         self.buffers.clear();
         self.segments.clear();
-        self.first = 0;
+        (self.first_buffer, self.first_segment) = (0, 0);
         self.bytes = 0;
     }
 
     /// Where it is.
     #[inline]
     pub(crate) fn segments(&self) -> &[Segment] {
-        self.segments.get(self.first..).unwrap_or_default()
+        self.segments.get(self.first_segment..).unwrap_or_default()
     }
 
     /// Bytes.
@@ -69,13 +70,19 @@ impl Room {
 
     /// How many buffers.
     pub(crate) fn count(&self) -> usize {
-        self.buffers.len()
+        self.buffers.len() - self.first_buffer
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 
     /// Whether no more buffers are taken, however much is wanted.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.segments.len() - self.first >= ENOUGH || self.buffers.len() >= ENOUGH
+        self.segments.len() - self.first_segment >= ENOUGH
     }
 
     /// Takes buffers until there are `wanted` bytes of room, or no more buffers.
@@ -115,12 +122,14 @@ impl Room {
                 "a receive buffer has no room for a header",
             ));
         }
-        if self.segments.len() + segments.len() > CAPACITY {
-            self.segments.drain(..self.first);
-            self.first = 0;
+        if self.segments.len() + segments.len() > CAPACITY || self.buffers.len() == CAPACITY {
+            self.move_up();
         }
-        self.segments.extend_from_slice(segments);
-        self.buffers.push_back(Buffer {
+        match segments {
+            [segment] => self.segments.push(*segment),
+            _ => self.segments.extend_from_slice(segments),
+        }
+        self.buffers.push(Buffer {
             head,
             segments: u16::try_from(segments.len()).unwrap_or(u16::MAX),
             bytes,
@@ -129,11 +138,23 @@ impl Room {
         Ok(())
     }
 
+    #[cold]
+    fn move_up(&mut self) {
+        self.segments.drain(..self.first_segment);
+        self.buffers.drain(..self.first_buffer);
+        (self.first_buffer, self.first_segment) = (0, 0);
+    }
+
+    #[inline]
+    fn buffers(&self) -> &[Buffer] {
+        self.buffers.get(self.first_buffer..).unwrap_or_default()
+    }
+
     /// How many buffers the first `len` bytes fill.
     #[inline]
     pub(crate) fn buffers_of(&self, len: u64) -> u16 {
         let (mut count, mut bytes) = (0, 0);
-        for buffer in &self.buffers {
+        for buffer in self.buffers() {
             count += 1;
             bytes += u64::from(buffer.bytes);
             if bytes >= len {
@@ -151,22 +172,22 @@ impl Room {
             if left == 0 {
                 return None;
             }
-            let buffer = self.buffers.pop_front()?;
-            self.first += usize::from(buffer.segments);
+            let buffer = *self.buffers.get(self.first_buffer)?;
+            self.first_buffer += 1;
+            self.first_segment += usize::from(buffer.segments);
             self.bytes -= u64::from(buffer.bytes);
             let written = u64::from(buffer.bytes).min(left);
             left -= written;
             Some((buffer.head, u32::try_from(written).unwrap_or(buffer.bytes)))
         }));
-        if self.buffers.is_empty() {
-            self.segments.clear();
-            self.first = 0;
+        if self.bytes == 0 {
+            self.clear();
         }
     }
 
     /// Puts all buffers back: they will be the next that are taken.
     pub(crate) fn put_back(&mut self, queue: &mut ActiveQueue<'_>) {
-        while let Some(buffer) = self.buffers.pop_back() {
+        for buffer in self.buffers().iter().rev() {
             queue.undo_pop(buffer.head);
         }
         self.clear();

@@ -7,7 +7,7 @@ use super::Network;
 use crate::checksum::Checksum;
 use crate::frame::TxOffload;
 use crate::host::Host;
-use crate::packet::{self, ETHERNET, HEADERS, Ip, MAX_FRAME, protocol};
+use crate::packet::{self, ETHERNET, Fragment, HEADERS, Ip, MAX_FRAME, protocol};
 use crate::stats::Dropped;
 
 impl<H: Host> Network<H> {
@@ -65,10 +65,27 @@ impl<H: Host> Network<H> {
             return self.take_arp(frame);
         };
         let ip = ip.skip_extensions(frame)?;
-        if ip.fragment.is_some() {
-            return Err(Dropped::Fragment);
+        match ip.fragment {
+            Some(fragment) => self.take_fragment(ip, fragment, ip.payload(frame)?),
+            None => self.take_packet(ip, frame, offload),
         }
-        self.take_packet(ip, frame, offload)
+    }
+
+    /// Takes a piece of a packet.
+    fn take_fragment(&mut self, ip: Ip, fragment: Fragment, piece: &[u8]) -> Result<(), Dropped> {
+        let taken = self.reassembly.take(&ip, fragment, piece, self.now);
+        self.stats.fragments_lost += taken.lost;
+        let Some(whole) = taken.whole else {
+            return Ok(());
+        };
+        let ip = Ip {
+            start: 0,
+            len: whole.len(),
+            fragment: None,
+            ..ip
+        };
+        // No card completes the checksum of what comes in pieces.
+        self.take_packet(ip, &whole, TxOffload::default())
     }
 
     /// Takes a packet that is whole, in a buffer with whatever before it.

@@ -40,9 +40,9 @@ pub(super) struct Owed {
     pub(super) syn: bool,
     /// The first unacknowledged segment, again.
     pub(super) again: bool,
-    /// A byte beyond the guest's window.
+    /// What fits into a window that is small.
     pub(super) probe: bool,
-    /// A byte that the guest has: it will say that it is there.
+    /// A segment of nothing that the guest has: it will say that it is there, and its window.
     pub(super) keepalive: bool,
 }
 

@@ -250,7 +250,10 @@ impl<S> Flow<S> {
         }
         let (seq, ack) = sender.told_by;
         let was = sender.window;
-        if before(seq, segment.seq) || seq == segment.seq && !before(segment.ack, ack) {
+        // What acknowledges more is newer, too, even if it was sent before for the first time: else the old window would
+        // count from a place that it was never meant for.
+        let is_newer = new > 0 || before(seq, segment.seq);
+        if is_newer || seq == segment.seq && !before(segment.ack, ack) {
             self.set_window(segment);
         }
         if new > 0 {

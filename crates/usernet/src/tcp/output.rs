@@ -135,11 +135,13 @@ impl<S> Flow<S> {
             _ if self.owed.acks > 0 => return Some(plain(self.sender.max, flag::ACK)),
             _ => return None,
         }
+        // With a window that has closed it is a matter of time.
+        self.owed.again &= self.sender.window > 0;
         if let Some(out) = self.data(stats, outlet) {
             return Some(out);
         }
         if self.owed.keepalive {
-            return Some(plain(self.sender.max.wrapping_sub(1), flag::ACK));
+            return Some(plain(una.wrapping_sub(1), flag::ACK));
         }
         (self.owed.acks > 0).then(|| plain(self.sender.next, flag::ACK))
     }
@@ -149,9 +151,10 @@ impl<S> Flow<S> {
         let sender = &self.sender;
         let flight = length(sender.in_flight());
         let (offset, len) = if self.owed.again {
-            (0, sender.ring.len().min(sender.mss))
+            let window = length(sender.window);
+            (0, sender.ring.len().min(sender.mss).min(window))
         } else if self.owed.probe {
-            (flight, sender.unsent().min(sender.usable().max(1)))
+            (flight, sender.unsent().min(sender.usable()))
         } else {
             (flight, self.can_send())
         };

@@ -82,8 +82,11 @@ impl<S> Flow<S> {
                 }
                 self.sender.go_back();
                 self.owed.again = false;
-                // The guest's window is closed, or too small: it is asked whether it still is.
-                self.owed.probe = self.sender.unsent() > 0 && self.can_send() == 0;
+                let waits = self.sender.unsent() > 0 && self.can_send() == 0;
+                // A window that is small is used nevertheless (RFC 9293 §3.8.6.2.1). Of one that is closed it is asked
+                // whether it still is, as Linux does: a byte beyond it, as in §3.8.6.1, not everyone takes well.
+                self.owed.probe = waits && self.sender.usable() > 0;
+                self.owed.keepalive = waits && self.sender.usable() == 0;
             }
             State::Connecting | State::Broken => {}
         }
@@ -115,6 +118,7 @@ impl<S> Flow<S> {
         let waits = self.state == State::Established
             && self.retry_at.is_none()
             && !self.owed.probe
+            && !self.owed.keepalive
             && self.sender.in_flight() == 0
             && self.sender.unsent() > 0
             && self.can_send() == 0;

@@ -24,6 +24,7 @@ pub struct Loopback {
     /// What was agreed on, and how many pairs are in use, while a driver is ready.
     started: Option<(Features, u16)>,
     link_up: bool,
+    fails_to_start: bool,
 }
 
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl Loopback {
             echoes: true,
             started: None,
             link_up: true,
+            fails_to_start: false,
         }
     }
 
@@ -115,6 +117,11 @@ impl Loopback {
         self.link_up = up;
     }
 
+    /// The host does not let it start the next time.
+    pub fn fail_to_start(&mut self) {
+        self.fails_to_start = true;
+    }
+
     fn pair(&mut self, pair: u16) -> io::Result<&mut Pair> {
         self.pairs
             .get_mut(usize::from(pair))
@@ -141,6 +148,9 @@ impl NetBackend for Loopback {
     }
 
     fn start(&mut self, agreed: Features, pairs: u16) -> io::Result<()> {
+        if std::mem::take(&mut self.fails_to_start) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         self.started = Some((agreed, pairs));
         Ok(())
     }

@@ -41,6 +41,8 @@ pub struct Tap {
     link: Option<Link>,
     /// Frames have come since it was last asked what there is.
     busy: bool,
+    /// Where a frame of too many parts is put together.
+    copy: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,28 @@ impl Tap {
         self.queues
             .get_mut(usize::from(pair))
             .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Sends a frame of more parts than one call takes: by a copy.
+    #[cold]
+    fn send_copy(
+        &mut self,
+        pair: u16,
+        ram: Ram<'_>,
+        header: &Header,
+        frame: &[Segment],
+    ) -> io::Result<()> {
+        let mut len = 0;
+        if let Some((first, rest)) = self.copy.split_at_mut_checked(header::SIZE) {
+            first.copy_from_slice(&header.0);
+            len = header::SIZE + segments::gather(ram, frame, rest).map_err(segments::invalid)?;
+        }
+        let queue = self.queues.get(usize::from(pair));
+        let (Some(queue), Some(copy)) = (queue, self.copy.get_mut(..len)) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let all = VolatileSlice::from(copy);
+        write(&queue.file, std::iter::once(Ok(all))).map(|_| ())
     }
 
     fn set_offloads(&self, agreed: Features) -> io::Result<()> {
@@ -131,10 +155,10 @@ impl NetBackend for Tap {
         header: &Header,
         frame: &[Segment],
     ) -> io::Result<()> {
-        let queue = self.queue(pair)?;
         if frame.len() > PARTS {
-            return queue.send_copy(ram, header, frame);
+            return self.send_copy(pair, ram, header, frame);
         }
+        let queue = self.queue(pair)?;
         let mut header_bytes = header.0;
         let first = VolatileSlice::from(header_bytes.as_mut_slice());
         match write(
@@ -143,7 +167,7 @@ impl NetBackend for Tap {
         ) {
             Ok(_) => Ok(()),
             // Some parts may have been divided, where a region of RAM ends.
-            Err(error) if is_invalid(&error) => queue.send_copy(ram, header, frame),
+            Err(error) if is_invalid(&error) => self.send_copy(pair, ram, header, frame),
             Err(error) => Err(error),
         }
     }
@@ -225,18 +249,6 @@ impl Queue {
             self.held = None;
         }
         Ok(())
-    }
-
-    /// Sends a frame of more parts than one call takes: by a copy.
-    #[cold]
-    fn send_copy(&self, ram: Ram<'_>, header: &Header, frame: &[Segment]) -> io::Result<()> {
-        let mut copy = vec![0; header::SIZE + segments::total(frame).min(MAX_FRAME)];
-        if let Some((first, rest)) = copy.split_at_mut_checked(header::SIZE) {
-            first.copy_from_slice(&header.0);
-            segments::gather(ram, frame, rest).map_err(segments::invalid)?;
-        }
-        let all = VolatileSlice::from(copy.as_mut_slice());
-        write(&self.file, std::iter::once(Ok(all))).map(|_| ())
     }
 
     /// Receives into the first `count` parts of `room`, and what is beyond them by a copy.

@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::ioctl::{self, Name};
 use super::link::Link;
 use super::{Queue, Tap, TapError};
-use crate::spec::{header, queue::MAX_PAIRS};
+use crate::spec::{MAX_FRAME, header, queue::MAX_PAIRS};
 
 const TUN: &str = "/dev/net/tun";
 /// A tap whose frames have a virtio header and nothing before that.
@@ -124,6 +124,7 @@ impl Tap {
             has_uso: false,
             link,
             busy: false,
+            copy: vec![0; MAX_FRAME].into_boxed_slice(),
         };
         tap.set_up().map_err(|(what, source)| TapError::SetUp {
             name: tap.name.clone(),
