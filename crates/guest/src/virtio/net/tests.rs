@@ -298,3 +298,25 @@ fn what_the_host_says_of_checksums_reaches_the_program() {
     assert_eq!(sent[0][..12], [1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0]);
     assert_eq!(sent[1][..12], [0; 12], "nothing is left of the last one");
 }
+
+#[test]
+fn no_frame_costs_an_allocation() {
+    let (mut net, wire) = net();
+    for _ in 0..3 {
+        for number in 0..100 {
+            wire.send(&mut net, [0; 12], &frame(number));
+        }
+        net.wait(None).unwrap();
+        let counted = allocation_counter::measure(|| {
+            let mut bytes = 0;
+            while let Some(frame) = net.receive().unwrap() {
+                bytes += frame.len();
+            }
+            for _ in 0..100 {
+                net.transmit(bytes % 1500, |frame| frame.fill(1)).unwrap();
+            }
+        });
+        assert_eq!(counted.count_total, 0);
+        net.flush().unwrap();
+    }
+}

@@ -283,3 +283,34 @@ fn what_arrives_is_passed_on_in_order_as_far_as_there_is_room() {
     assert!(passed.len() > 40_000);
     assert_eq!(read(&mut vsock, from), sent[passed.len()..]);
 }
+
+#[test]
+fn no_packet_costs_an_allocation_once_a_stream_has_its_buffer() {
+    let (mut vsock, host, stream) = accepted();
+    let mut taken = 0;
+    for round in 0..3 {
+        for _ in 0..8 {
+            let header = Header {
+                fwd_cnt: taken,
+                ..data(&[1; 1000])
+            };
+            host.send(&mut vsock, header, &[1; 1000]);
+        }
+        let counted = allocation_counter::measure(|| {
+            let mut bytes = [0; 1000];
+            while vsock.poll().unwrap().is_some() {
+                assert_eq!(vsock.read(stream, &mut bytes), 1000);
+                assert_eq!(vsock.write(stream, &bytes), Ok(1000));
+            }
+        });
+        assert_eq!(counted.count_total * u64::from(round > 0), 0);
+        taken += 8000;
+        host.take(&mut vsock);
+        let credit = Header {
+            fwd_cnt: taken,
+            ..packet(op::CREDIT_UPDATE)
+        };
+        host.send(&mut vsock, credit, &[]);
+        assert_eq!(vsock.poll(), Ok(None));
+    }
+}
