@@ -15,7 +15,7 @@ use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Features, Mmio};
 use goldcrest_virtio_net::spec::control::{self, ERR, OK};
 use goldcrest_virtio_net::spec::{config as space, feature};
-use goldcrest_virtio_net::{Loopback, Net, NetConfig, NetError};
+use goldcrest_virtio_net::{Loopback, Net, NetBackend, NetConfig, NetError};
 use guest::{Guest, config, frame, frame_to};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
@@ -418,4 +418,47 @@ fn frames_beyond_the_mtu_are_dropped_unless_they_will_be_cut() {
     guest.give_room(2048);
     guest.arrive(&frame(1515));
     assert_eq!(guest.received().len(), 1);
+}
+
+#[test]
+fn addresses_and_types_are_found_however_buffers_are_cut() {
+    let mut guest = Guest::with(net(1), CONTROL | feature::MTU | feature::MRG_RXBUF);
+    assert_eq!(guest.command(control::RX, control::RX_PROMISC, &[0]), OK);
+    // Many times, so that room is used up and made anew.
+    for round in 0..100 {
+        for parts in [
+            &[1, 12, 2, 2000][..],
+            &[7, 5, 3, 3, 2000],
+            &[12, 6, 1, 2000],
+        ] {
+            guest.offer_room(0, parts);
+            guest.notify(0);
+            guest.arrive(&frame_to(OTHER, 60));
+            guest.arrive(&frame_to(OWN, 1515));
+            guest.arrive(&frame_to(OWN, 60));
+            assert_eq!(guest.received(), [frame_to(OWN, 60)], "{round} {parts:?}");
+        }
+    }
+    assert_eq!(guest.stats().rx_filtered, 300);
+    assert_eq!(guest.stats().rx_over_mtu, 300);
+}
+
+#[test]
+fn a_network_whose_kind_is_known_later_is_the_same() {
+    let network: Box<dyn NetBackend> =
+        Box::new(Loopback::new(4).with_features(OFFLOADS).with_pairs(2));
+    let config = NetConfig {
+        queue_pairs: 2,
+        ..config()
+    };
+    let mut guest = Guest::new(network, &config, feature::CTRL_VQ | feature::MQ);
+    guest.give_room(1526);
+    guest.send(&frame(60));
+    assert_eq!(guest.received(), [frame(60)]);
+    guest.give_room(20);
+    guest.send(&frame(60));
+    assert_eq!(guest.stats().rx_too_long, 1);
+    guest.device.process_events();
+    assert!(guest.waits().delay.is_some());
+    guest.start(0);
 }

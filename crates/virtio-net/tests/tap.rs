@@ -13,10 +13,12 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::Duration;
 
+use goldcrest_virtio::driver::Buffer;
 use goldcrest_virtio_net::spec::{config as space, control, feature, header};
 use goldcrest_virtio_net::{NetBackend, NetConfig, Tap, TapConfig, TapError};
 use guest::{Guest, config};
 use nix::sched::{CloneFlags, unshare};
+use vm_memory::{Bytes, GuestAddress};
 
 /// The interface's address, the host's, the guest's.
 const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
@@ -384,4 +386,57 @@ fn a_tap_that_another_opened_is_taken_by_its_descriptor() {
     let host = host_socket();
     guest.send(&datagram(&[1; 33]));
     assert_eq!(host.recv_from(&mut [0; 100]).unwrap().0, 33);
+}
+
+#[test]
+fn parts_that_run_from_one_region_of_ram_into_the_next_may_be_too_many_for_a_system_call() {
+    if !alone() {
+        return;
+    }
+    let tap = open("tap0", 1).unwrap();
+    bring_up("tap0");
+    let mut guest = guest_on(tap, 0);
+    let host = host_socket();
+    let to = (std::net::Ipv4Addr::from(GUEST), PORT);
+    let across = guest::RAM / 2 - 10;
+    // 63 parts, of which one is two.
+    let mut rooms: Vec<_> = (0..62)
+        .map(|n| Buffer::Writable(guest::DATA + 20 * n, 20))
+        .collect();
+    rooms.push(Buffer::Writable(across, 2000));
+    guest.add(0, &rooms);
+    guest.notify(0);
+    host.send_to(&[7; 1400], to).unwrap();
+    assert_eq!(payloads(&mut guest, 1), [[7; 1400]]);
+    let frame = [vec![0; header::SIZE], datagram(&[9; 1400])].concat();
+    let mut parts: Vec<_> = (0..62)
+        .map(|n| Buffer::Readable(guest::DATA + 20 * n, 20))
+        .collect();
+    let (first, last) = frame.split_at(62 * 20);
+    parts.push(Buffer::Readable(across, u32::try_from(last.len()).unwrap()));
+    guest
+        .memory
+        .write_slice(first, GuestAddress(guest::DATA))
+        .unwrap();
+    guest
+        .memory
+        .write_slice(last, GuestAddress(across))
+        .unwrap();
+    parts.push(Buffer::Readable(across, 0));
+    guest.add(1, &parts);
+    guest.notify(1);
+    let mut bytes = [0; 2000];
+    assert_eq!(host.recv_from(&mut bytes).unwrap().0, 1400);
+    assert!(bytes[..1400].iter().all(|byte| *byte == 9));
+    // What is no RAM at all is an error of its own.
+    guest.add(1, &[Buffer::Readable(guest::RAM - 20, 100)]);
+    guest.notify(1);
+    assert_eq!(guest.stats().tx_errors, 1);
+    guest.add(0, &[Buffer::Writable(guest::RAM - 20, 2000)]);
+    guest.notify(0);
+    assert!(
+        guest.error().contains("does not lie in RAM"),
+        "{}",
+        guest.error()
+    );
 }

@@ -1,9 +1,8 @@
 //! Descriptors (§2.7.5): a walk along a chain of them, which reads each once and checks it.
 
 use goldcrest_memory::io::Segment;
-use vm_memory::VolatileSlice;
+use vm_memory::{VolatileMemory, VolatileSlice};
 
-use crate::ram::array;
 use crate::spec::ring;
 use crate::{QueueError, Ram};
 
@@ -97,10 +96,10 @@ impl Table<'_> {
     #[inline(always)]
     fn read(&self, index: u16) -> Result<Descriptor, QueueError> {
         const SIZE: usize = ring::DESCRIPTOR_SIZE as usize;
-        let Ok(place) = self.0.subslice(usize::from(index) * SIZE, SIZE) else {
+        let Ok(place) = self.0.get_ref::<u128>(usize::from(index) * SIZE) else {
             return Err(self.has_no(index));
         };
-        let [rest @ .., a, b, c, d, e, f, g, h] = array::<SIZE>(&place);
+        let [rest @ .., a, b, c, d, e, f, g, h] = place.load().to_ne_bytes();
         Ok(Descriptor {
             address: u64::from_le_bytes(rest),
             len: u32::from_le_bytes([a, b, c, d]),

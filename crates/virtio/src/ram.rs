@@ -154,7 +154,11 @@ pub(crate) fn array<const N: usize>(slice: &VolatileSlice<'_>) -> [u8; N] {
         }
         offset += 8;
     }
-    if !rest.is_empty()
+    if let Ok(number) = <&mut [u8; 4]>::try_from(&mut *rest) {
+        if let Ok(place) = slice.get_ref::<u32>(offset) {
+            *number = place.load().to_ne_bytes();
+        }
+    } else if !rest.is_empty()
         && let Ok(slice) = slice.offset(offset)
     {
         slice.copy_to(rest);

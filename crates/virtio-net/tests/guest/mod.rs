@@ -86,7 +86,9 @@ impl<B: NetBackend> Guest<B> {
     }
 
     pub(crate) fn with(net: Net<B>, features: u64) -> Self {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap();
+        // Two regions, side by side.
+        let ranges = [0, RAM / 2].map(|start| (GuestAddress(start), RAM as usize / 2));
+        let memory = GuestMemoryMmap::from_ranges(&ranges).unwrap();
         let device = Mmio::new(net, memory.clone(), IrqLine::detached());
         let mut guest = Self {
             memory,
