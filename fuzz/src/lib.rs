@@ -43,6 +43,7 @@ pub mod state;
 pub mod virtio_blk;
 pub mod virtio_console;
 pub mod virtio_rng;
+pub mod virtio_vsock;
 
 #[doc(hidden)]
 pub use libfuzzer::*;
@@ -84,4 +85,5 @@ pub const TARGETS: &[Target] = &[
     Target::new("virtio_blk", virtio_blk::run),
     Target::new("virtio_console", virtio_console::run),
     Target::new("virtio_rng", virtio_rng::run),
+    Target::new("virtio_vsock", virtio_vsock::run),
 ];
