@@ -45,6 +45,7 @@ pub mod virtio_blk;
 pub mod virtio_console;
 pub mod virtio_net;
 pub mod virtio_rng;
+pub mod virtio_vsock;
 
 #[doc(hidden)]
 pub use libfuzzer::*;
@@ -88,4 +89,5 @@ pub const TARGETS: &[Target] = &[
     Target::new("virtio_console", virtio_console::run),
     Target::new("virtio_net", virtio_net::run),
     Target::new("virtio_rng", virtio_rng::run),
+    Target::new("virtio_vsock", virtio_vsock::run),
 ];

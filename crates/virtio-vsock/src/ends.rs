@@ -15,7 +15,7 @@ impl<B: Backend> Vsock<B> {
         if held && !self.streams.held.contains(number) {
             let now = self.clock.now();
             if let Some(stream) = self.streams.get_mut(number) {
-                stream.ask(now);
+                stream.ask_later(now);
                 let ask_at = stream.ask_at;
                 let alone = self.streams.held.is_empty();
                 self.ask_at = if alone {

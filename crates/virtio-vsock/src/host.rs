@@ -173,11 +173,16 @@ impl<B: Backend> Vsock<B> {
         }
         self.redial_at = now.saturating_add(REDIAL);
         let mut next = self.streams.dialing.first();
+        let last = self.streams.dialing.last();
         for _ in 0..MAX_DIALLED {
             let Some(number) = next else {
                 break;
             };
-            next = self.streams.dialing.after(number);
+            next = self
+                .streams
+                .dialing
+                .after(number)
+                .filter(|_| Some(number) != last);
             let Some(stream) = self.streams.get(number) else {
                 break;
             };
@@ -208,7 +213,8 @@ impl<B: Backend> Vsock<B> {
             };
             let due = stream.ask_at <= now;
             if due {
-                stream.ask(now);
+                stream.owed.add(Owed::QUESTION);
+                stream.ask_later(now);
             }
             self.ask_at = self.ask_at.min(stream.ask_at);
             if due {

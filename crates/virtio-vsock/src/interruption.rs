@@ -21,6 +21,8 @@ pub(crate) struct Interruption {
     /// The driver has to be told.
     owed: bool,
     hold: Hold,
+    /// How many buffers for events were left when it was.
+    left: usize,
 }
 
 /// Whether anything else is held back until the driver has heard.
@@ -40,6 +42,7 @@ impl Interruption {
         Self {
             owed: true,
             hold: Hold::Soon,
+            left: 0,
         }
     }
 
@@ -64,6 +67,7 @@ impl<B: Backend> Vsock<B> {
             Interruption {
                 owed: false,
                 hold: Hold::No,
+                ..
             } => return Ok(()),
             _ => self.clock.now(),
         };
@@ -74,26 +78,29 @@ impl<B: Backend> Vsock<B> {
         };
         if self.interruption.owed
             && let Some(mut queue) = io.queue(queue::EVENT)
+            && tell(&mut queue).map_err(misused(queue::EVENT))?
         {
-            let told = tell(&mut queue).map_err(misused(queue::EVENT))?;
-            self.interruption.owed = !told;
+            self.interruption.owed = false;
+            self.interruption.left = count(&mut queue).map_err(misused(queue::EVENT))?;
         }
         Ok(())
     }
 
-    /// The driver has given buffers for events.
+    /// The driver may have given buffers for events.
     pub(crate) fn heed_interruption(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
-        match self.interruption.owed {
-            true => self.tell_interruption(io),
-            false => {
-                self.interruption.hold = Hold::No;
-                Ok(())
-            }
+        if self.interruption.owed || !self.interruption.holds() {
+            return self.tell_interruption(io);
         }
+        if let Some(mut queue) = io.queue(queue::EVENT)
+            && count(&mut queue).map_err(misused(queue::EVENT))? > self.interruption.left
+        {
+            self.interruption.hold = Hold::No;
+        }
+        Ok(())
     }
 }
 
-/// Puts the event in the first buffer, if there is one, and asks to be notified of the next that will be added.
+/// Puts the event in the first buffer, if there is one.
 fn tell(queue: &mut ActiveQueue<'_>) -> Result<bool, QueueError> {
     let Some(mut chain) = queue.pop()? else {
         return Ok(false);
@@ -101,7 +108,12 @@ fn tell(queue: &mut ActiveQueue<'_>) -> Result<bool, QueueError> {
     let (head, event) = (chain.head, EVENT_TRANSPORT_RESET.to_le_bytes());
     chain.writable.write(&event)?;
     queue.push(head, u32::try_from(event.len()).unwrap_or(0));
-    // Who finds a queue empty is notified: so the other buffers are taken, and put back.
+    Ok(true)
+}
+
+/// Counts the buffers that are left, by taking all and putting them back. So the driver finds that the device has found
+/// the queue empty, and notifies of the next.
+fn count(queue: &mut ActiveQueue<'_>) -> Result<usize, QueueError> {
     let mut heads = [0; queue::EVENT_SIZE as usize];
     let mut count = 0;
     for place in &mut heads {
@@ -114,5 +126,5 @@ fn tell(queue: &mut ActiveQueue<'_>) -> Result<bool, QueueError> {
     for head in heads.iter().take(count).rev() {
         queue.undo_pop(*head);
     }
-    Ok(true)
+    Ok(count)
 }

@@ -25,6 +25,10 @@ impl Rota {
         self.first
     }
 
+    pub(crate) fn last(&self) -> Option<u32> {
+        self.last
+    }
+
     /// Who follows `number`.
     pub(crate) fn after(&self, number: u32) -> Option<u32> {
         self.links.get(place(number)).and_then(|link| link.after)
@@ -128,6 +132,7 @@ mod tests {
                 let all: Vec<_> = std::iter::successors(rota.first(), |n| rota.after(*n)).collect();
                 prop_assert_eq!(&all, &list);
                 prop_assert_eq!(rota.is_empty(), list.is_empty());
+                prop_assert_eq!(rota.last(), list.last().copied());
                 prop_assert_eq!(rota.contains(number), list.contains(&number));
             }
         }

@@ -108,12 +108,12 @@ pub(crate) struct Stream<S> {
     pub(crate) ended: bool,
     /// When patience is at its end, if the stream waits for somebody.
     pub(crate) deadline: Duration,
-    /// When a guest without room is asked again, and after what time once more.
+    /// When a guest without room is asked, and after what time once more.
     pub(crate) ask_at: Duration,
     pub(crate) ask_after: Duration,
 }
 
-/// When a guest without room is asked a second time.
+/// How long a guest without room may be silent before it is asked.
 pub(crate) const ASK_FIRST: Duration = Duration::from_millis(20);
 /// The longest time between two questions.
 const ASK_LAST: Duration = Duration::from_secs(2);
@@ -163,9 +163,8 @@ impl<S> Stream<S> {
         }
     }
 
-    /// The guest is asked how much room it has, now and again after some time.
-    pub(crate) fn ask(&mut self, now: Duration) {
-        self.owed.add(Owed::QUESTION);
+    /// The guest is asked how much room it has after some time, unless it tells, and later each time after that.
+    pub(crate) fn ask_later(&mut self, now: Duration) {
         self.ask_at = now.saturating_add(self.ask_after);
         self.ask_after = self.ask_after.saturating_mul(2).min(ASK_LAST);
     }

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -250,7 +249,7 @@ fn a_socket_whose_backlog_is_full_keeps_the_guest_waiting_and_nobody_else() {
     )
     .unwrap();
     listen(&listener, 0).unwrap();
-    let listener = UnixListener::from(OwnedFd::from(listener));
+    let listener = UnixListener::from(listener);
     for port in 0..3 {
         guest.send(&header(op::REQUEST, port, 1), &[]);
     }
@@ -329,14 +328,15 @@ fn bytes_that_the_guest_has_no_room_for_wake_nobody_again_and_again() {
     };
     guest.send(&silent, &[]);
     stream.write_all(&pattern(10_000)).unwrap();
-    guest.device.process_events();
-    assert_eq!(guest.ops(), [op::CREDIT_REQUEST]);
     let mut turns = 0;
     let begin = std::time::Instant::now();
     while begin.elapsed() < Duration::from_millis(500) {
         turns += usize::from(guest.turn(Duration::from_millis(50)));
     }
     assert!(turns < 12, "{turns}");
+    let ops = guest.ops();
+    assert!((3..7).contains(&ops.len()), "{ops:?}");
+    assert!(ops.iter().all(|op| *op == op::CREDIT_REQUEST));
     // The same for a guest without buffers.
     let (mut guest, folder) = started();
     let (mut stream, _) = accepted(&mut guest, &folder);
