@@ -18,7 +18,7 @@
 //! Requests wait for their completion. Where the host completes them while it is notified, as many do, there is no
 //! interrupt to wait for, and none is set up; else the processor halts until there is one, as
 //! [`ring0::wait_for_interrupt`](crate::ring0::wait_for_interrupt) does, and whatever interrupts the program has handlers
-//! for are handled meanwhile. The vectors 0x60 to 0x77 are the drivers'.
+//! for are handled meanwhile. The vectors 0x60 to 0x77 are the drivers', 0x78 is that of the [`alarm`](crate::alarm).
 //!
 //! This module takes memory from the heap: a program has the feature `heap`, or an allocator of its own. What it does not
 //! use of it is not linked.

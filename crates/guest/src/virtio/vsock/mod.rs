@@ -21,9 +21,9 @@ use stream::{State, Stream};
 use table::Table;
 
 /// Packets that are on their way at once, and the bytes of their buffers.
-const PACKETS: u16 = 128;
-const RECEIVE_LEN: usize = 4096;
-const TRANSMIT_LEN: usize = 8192;
+const PACKETS: u16 = 64;
+const RECEIVE_LEN: usize = 16384;
+const TRANSMIT_LEN: usize = 16384;
 /// Buffers for events, and their bytes.
 const EVENTS: u16 = 4;
 const EVENT_LEN: usize = 64;

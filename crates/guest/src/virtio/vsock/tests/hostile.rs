@@ -191,11 +191,11 @@ fn streams_are_bounded_and_one_that_is_closing_makes_place() {
 fn without_room_to_send_nothing_is_received_and_all_goes_on_later() {
     let (mut vsock, host, stream) = accepted();
     vsock.transport.registers().budget[usize::from(TRANSMIT)] = 0;
-    let written = vsock.write(stream, &vec![1; 1 << 20]).unwrap();
-    assert_eq!(written, 128 * (8192 - 44));
+    let written = vsock.write(stream, &vec![1; 2 << 20]).unwrap();
+    assert_eq!(written, usize::from(PACKETS) * (TRANSMIT_LEN - 44));
     assert_eq!(vsock.write(stream, b"x"), Ok(0));
     // Each of these needs an answer.
-    for _ in 0..100 {
+    for _ in 0..50 {
         host.send(&mut vsock, packet(op::CREDIT_REQUEST), &[]);
     }
     assert_eq!(vsock.poll(), Ok(None));
@@ -206,9 +206,9 @@ fn without_room_to_send_nothing_is_received_and_all_goes_on_later() {
     assert_eq!(vsock.wait(None), Ok(Some(Event::Writable(stream))));
     while vsock.poll().unwrap().is_some() {}
     let sent = host.ops(&mut vsock);
-    assert_eq!(sent[..128], [op::RW; 128]);
-    assert_eq!(sent[128], op::SHUTDOWN);
-    assert_eq!(sent[129..], [op::CREDIT_UPDATE; 100]);
+    assert_eq!(sent[..64], [op::RW; 64]);
+    assert_eq!(sent[64], op::SHUTDOWN);
+    assert_eq!(sent[65..], [op::CREDIT_UPDATE; 50]);
 }
 
 proptest! {
