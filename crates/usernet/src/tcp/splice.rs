@@ -68,7 +68,7 @@ impl Budget {
 impl<S> Flow<S> {
     /// Takes what the host says of the socket.
     pub(crate) fn host_event(&mut self, event: Event) {
-        self.host.readable |= event.readable || event.hang_up;
+        self.host.readable |= (event.readable || event.hang_up) && !self.host.ended;
         self.host.writable |= event.writable;
         self.host.hang_up |= event.hang_up;
     }
