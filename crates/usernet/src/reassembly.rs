@@ -122,7 +122,7 @@ impl Packet {
     /// RFC 8200 has the packet dropped.
     fn add(&mut self, fragment: Fragment, piece: &[u8]) -> bool {
         let (first, end) = (fragment.offset, fragment.offset + piece.len());
-        if piece.is_empty() || end > MAX_LEN || fragment.more && piece.len() % 8 != 0 {
+        if piece.is_empty() || end > MAX_LEN || fragment.more && !piece.len().is_multiple_of(8) {
             return false;
         }
         let hole = self
