@@ -40,6 +40,7 @@ pub mod power;
 pub mod rtc;
 pub mod serial;
 pub mod state;
+pub mod usernet;
 pub mod virtio_balloon;
 pub mod virtio_blk;
 pub mod virtio_console;
@@ -84,6 +85,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("rtc", rtc::run),
     Target::new("serial", serial::run),
     Target::new("state", state::run),
+    Target::new("usernet", usernet::run),
     Target::new("virtio_balloon", virtio_balloon::run),
     Target::new("virtio_blk", virtio_blk::run),
     Target::new("virtio_console", virtio_console::run),

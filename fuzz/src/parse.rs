@@ -4,6 +4,7 @@ use goldcrest_boot::Protocol;
 use goldcrest_memory::parse_size;
 use goldcrest_monitor::{ConsoleConfig, DiskConfig};
 use goldcrest_rate_limiter::RateConfig;
+use goldcrest_usernet::{Forward, Rule};
 
 /// Runs the target: the first byte chooses the parser, the rest is the text.
 pub fn run(data: &[u8]) {
@@ -11,7 +12,7 @@ pub fn run(data: &[u8]) {
         return;
     };
     let text = String::from_utf8_lossy(text);
-    let parsers = [size, protocol, rate, disk, console];
+    let parsers = [size, protocol, rate, disk, console, rule, forward];
     parsers[usize::from(*choice) % parsers.len()](&text);
 }
 
@@ -63,4 +64,18 @@ fn console(text: &str) {
         Err(_) => return,
     };
     assert_eq!(again, text);
+}
+
+fn rule(text: &str) {
+    match text.parse::<Rule>() {
+        Ok(rule) => assert_eq!(rule.to_string().parse::<Rule>().ok(), Some(rule)),
+        Err(error) => assert!(error.to_string().contains(&format!("{text:?}"))),
+    }
+}
+
+fn forward(text: &str) {
+    match text.parse::<Forward>() {
+        Ok(forward) => assert_eq!(forward.to_string().parse::<Forward>().ok(), Some(forward)),
+        Err(error) => assert!(error.to_string().contains(&format!("{text:?}"))),
+    }
 }

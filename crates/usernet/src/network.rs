@@ -36,6 +36,8 @@ mod route;
 const EVENTS: usize = 64;
 /// How often they are, in one call.
 const BATCHES: usize = 8;
+/// How many turns there are in one call, beyond one for each who waits.
+const EXTRA_TURNS: usize = 16;
 /// What every address on the link is.
 const EVERYONE: [u8; 6] = [0xff; 6];
 
@@ -214,9 +216,12 @@ impl<H: Host> Network<H> {
         if let Some(info) = self.next_piece(outlet) {
             return Some(info);
         }
-        // Who has nothing after all has lost his turn; who has more waits behind the others.
-        for _ in 0..self.ready.len() {
-            let number = self.ready.pop_front()?;
+        // Who has nothing after all has lost his turn; who has more waits behind the others. Some may have more turns
+        // than one, since what they had was dropped.
+        for _ in 0..self.ready.len().saturating_add(EXTRA_TURNS) {
+            let Some(number) = self.ready.pop_front() else {
+                break;
+            };
             let frame = match number.kind() {
                 Kind::Tcp => self.serve_connection(number.index(), outlet),
                 Kind::Datagrams => self.serve_datagrams(number.index(), outlet),
@@ -226,7 +231,8 @@ impl<H: Host> Network<H> {
                 return frame;
             }
         }
-        None
+        // Somebody may have had something to say instead.
+        self.next_reply(outlet)
     }
 
     fn next_reply<W: Write>(&mut self, outlet: &mut Outlet<'_, W>) -> Option<FrameInfo> {

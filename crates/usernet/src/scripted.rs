@@ -145,6 +145,11 @@ impl ScriptedHost {
 }
 
 impl ScriptedPeer {
+    /// Its number, which no other socket of the host has or will have.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// What the socket was opened for; none if it has been closed.
     pub fn kind(&self) -> Option<ScriptedKind> {
         let kind = |socket: &mut Socket| socket.is_open.then_some(socket.kind);

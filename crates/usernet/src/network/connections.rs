@@ -231,7 +231,7 @@ impl<H: Host> Network<H> {
         let Some(flow) = self.tcp.get_mut(index) else {
             return;
         };
-        flow.break_off();
+        flow.break_off(self.now);
         let (key, seq) = (flow.key, flow.guest_iss());
         drop(flow.take_socket());
         self.send_unreachable(key, seq, why);

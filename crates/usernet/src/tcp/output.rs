@@ -107,9 +107,13 @@ impl<S> Flow<S> {
         if self.state == State::Established {
             if self.wants_refill() {
                 self.refill(host, budget, now);
+                if self.host.hang_up && self.can_refill() {
+                    // The end is near: it goes with the data.
+                    self.refill(host, budget, now);
+                }
             }
             if self.failure_is_due() {
-                self.break_off();
+                self.break_off(now);
             }
         }
         let out = self.next_segment(stats, outlet)?;

@@ -58,17 +58,18 @@ impl Budget {
         self.give(limit + MIN_RING);
     }
 
-    /// Takes what makes `limit` the double, if a connection may hold that.
+    /// Takes what makes `limit` the double, if a connection may hold that. A quarter of all is for new connections.
     fn double(&mut self, limit: usize) -> Option<usize> {
         let more = limit.checked_mul(2)?.min(self.ring).checked_sub(limit)?;
-        (more > 0 && self.take(more)).then_some(limit + more)
+        let is_left = self.free.checked_sub(more)? >= self.total / 4;
+        (more > 0 && is_left && self.take(more)).then_some(limit + more)
     }
 }
 
 impl<S> Flow<S> {
     /// Takes what the host says of the socket.
     pub(crate) fn host_event(&mut self, event: Event) {
-        self.host.readable |= event.readable || event.hang_up;
+        self.host.readable |= (event.readable || event.hang_up) && !self.host.ended;
         self.host.writable |= event.writable;
         self.host.hang_up |= event.hang_up;
     }
@@ -80,8 +81,9 @@ impl<S> Flow<S> {
     }
 
     /// The host's side is broken: the guest is told.
-    pub(crate) fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self, now: Duration) {
         self.state = State::Broken;
+        self.active_at = now;
         self.receiver.ring.release();
         self.sender.ring.release();
         self.retry_at = None;

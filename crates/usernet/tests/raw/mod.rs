@@ -154,7 +154,7 @@ pub(crate) fn fragments(frame: &[u8], headers: usize, len: usize, ident: u16) ->
         }
         let mut frame = packet(src, dst, protocol, piece);
         frame[18..20].copy_from_slice(&[a, b]);
-        let bits = offset / 8 | u16::from(more) << 13;
+        let bits = (offset / 8) | (u16::from(more) << 13);
         frame[20..22].copy_from_slice(&bits.to_be_bytes());
         frame[24..26].copy_from_slice(&[0, 0]);
         let sum = sum(&frame[14..34]);
