@@ -23,10 +23,15 @@ fn main() -> io::Result<()> {
             let mut server = TcpStream::connect(address)?;
             server.set_nodelay(true)?;
             ask(&mut server, Duration::from_secs(1))?;
-            println!("{:.1}", ask(&mut server, Duration::from_secs(number(seconds)?))?);
+            println!(
+                "{:.1}",
+                ask(&mut server, Duration::from_secs(number(seconds)?))?
+            );
             Ok(())
         }
-        _ => Err(io::Error::other("ping-pong serve PORT | ADDRESS:PORT SECONDS")),
+        _ => Err(io::Error::other(
+            "ping-pong serve PORT | ADDRESS:PORT SECONDS",
+        )),
     }
 }
 

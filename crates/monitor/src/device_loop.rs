@@ -13,9 +13,9 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::cpu::Board;
 use crate::events::{EventThreads, Stop};
-use crate::virtio::Attached;
+use crate::virtio::Slot;
 
-type Member = Weak<Mutex<Attached>>;
+type Member = Weak<Slot>;
 
 /// The devices, and how they reach the loop.
 #[derive(Default)]
@@ -69,6 +69,11 @@ impl Wanted {
                 let slack = Duration::from_millis(1);
                 self.deadline.is_some_and(|at| at <= in_time(delay) + slack)
             })
+    }
+
+    /// Whether it is time to call the device in any case.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|at| at <= now)
     }
 
     fn has_descriptors_of(&self, waits: &Waits) -> bool {
@@ -220,19 +225,17 @@ impl Loop {
             return false;
         };
         waiting.ready
-            || waiting.wanted.deadline.is_some_and(|at| at <= now)
+            || waiting.wanted.is_due(now)
             || fired.iter().any(|event| event.data() == index as u64)
     }
 
     fn process(&mut self, index: usize) {
         if let Some(device) = self.device(index) {
-            let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
-            device.process_events();
-            self.watch(index, device.wanted());
+            device.process_events(|wanted| self.watch(index, wanted));
         }
     }
 
-    fn device(&self, index: usize) -> Option<Arc<Mutex<Attached>>> {
+    fn device(&self, index: usize) -> Option<Arc<Slot>> {
         let devices = self.devices.upgrade()?;
         let members = devices
             .members
@@ -244,12 +247,10 @@ impl Loop {
     fn look_at_all(&mut self) {
         let mut index = 0;
         while let Some(device) = self.device(index) {
-            let device = device.lock().unwrap_or_else(PoisonError::into_inner);
             if self.waits.len() <= index {
                 self.waits.resize_with(index + 1, Waiting::default);
             }
-            self.watch(index, device.wanted());
-            drop(device);
+            device.look(|wanted| self.watch(index, wanted));
             // Most wake the loop to have it serve a queue.
             let now = Instant::now();
             if self.is_due(index, &[], now) {

@@ -2,13 +2,15 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use goldcrest_boot::MmioDevice;
-use goldcrest_bus::{Bus, Device, Effect, Range};
+use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
-use goldcrest_virtio::{Mmio, VirtioDevice, Waits};
+use goldcrest_virtio::spec::mmio;
+use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
 use crate::MonitorError;
@@ -111,19 +113,9 @@ pub(crate) fn attach(
             }
         })?;
         let range = Range::new(place.base.into(), place.len.into())?;
-        let shared = Arc::new_cyclic(|this| {
-            events.add(this.clone());
-            let queues = if device.batches() { MAX_BATCHING } else { 0 };
-            Mutex::new(Attached {
-                device,
-                batching: vec![Batching::default(); queues],
-                left: Vec::with_capacity(queues),
-                wanted: Wanted::default(),
-                now: Waits::default(),
-                events: events.clone(),
-            })
-        });
-        bus.add(config.name.as_str(), range, shared)?;
+        let slot = Arc::new(Slot::new(device, events.clone()));
+        events.add(Arc::downgrade(&slot));
+        bus.add(config.name.as_str(), range, shared(Registers(slot)))?;
     }
     Ok(())
 }
@@ -131,7 +123,7 @@ pub(crate) fn attach(
 /// A device behind its transport.
 trait Attachable: Device {
     fn batches(&self) -> bool;
-    fn notified_queue(&self, offset: u64, data: &[u8]) -> Option<u16>;
+    fn interrupt(&self) -> Interrupt;
     fn defer_queue(&mut self, index: u16) -> bool;
     fn last_batch(&self, index: u16) -> u16;
     fn process_events(&mut self);
@@ -143,8 +135,8 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
         self.core().device().batches()
     }
 
-    fn notified_queue(&self, offset: u64, data: &[u8]) -> Option<u16> {
-        Self::notified_queue(offset, data)
+    fn interrupt(&self) -> Interrupt {
+        Mmio::interrupt(self).clone()
     }
 
     fn defer_queue(&mut self, index: u16) -> bool {
@@ -164,9 +156,111 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
     }
 }
 
-/// A device on the bus. Notifications are served on the CPU's own thread or by the loop, as `Batching` says, and what waits
-/// for the host by the loop.
-pub(crate) struct Attached {
+/// A device, as its CPUs and the loop share it. A CPU never waits while the loop is at work on it: what it notifies of is
+/// left to the loop then.
+pub(crate) struct Slot {
+    attached: Mutex<Attached>,
+    interrupt: Interrupt,
+    /// A bit for each queue that was notified of while the device was at work.
+    notified: AtomicU64,
+}
+
+impl Slot {
+    fn new(device: Box<dyn Attachable>, events: Arc<DeviceLoop>) -> Self {
+        let queues = if device.batches() { MAX_BATCHING } else { 0 };
+        Self {
+            interrupt: device.interrupt(),
+            notified: AtomicU64::new(0),
+            attached: Mutex::new(Attached {
+                device,
+                batching: vec![Batching::default(); queues],
+                left: Vec::with_capacity(queues),
+                wanted: Wanted::default(),
+                now: Waits::default(),
+                events,
+            }),
+        }
+    }
+
+    /// Something that the device waits for has happened, by the loop. `look` is shown what it waits for then.
+    pub(crate) fn process_events(&self, look: impl FnOnce(&Wanted)) {
+        self.with(|attached| {
+            attached.process_events(self.notified.swap(0, Ordering::SeqCst));
+            look(&attached.wanted);
+        });
+    }
+
+    /// What it waits for.
+    pub(crate) fn look(&self, look: impl FnOnce(&Wanted)) {
+        self.with(|attached| look(&attached.wanted));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Attached) -> T) -> T {
+        let result = work(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner));
+        self.leave_notified();
+        result
+    }
+
+    /// A CPU notifies of a queue.
+    fn notify(&self, queue: u16, offset: u64, data: &[u8]) {
+        match (self.try_lock(), 1_u64.checked_shl(queue.into())) {
+            (Some(mut attached), _) => attached.write(offset, data),
+            (None, Some(bit)) => {
+                self.notified.fetch_or(bit, Ordering::SeqCst);
+            }
+            (None, None) => return self.with(|attached| attached.write(offset, data)),
+        }
+        self.leave_notified();
+    }
+
+    /// What was notified of while the device was locked is the loop's. Whoever has locked it since looks after that.
+    fn leave_notified(&self) {
+        while self.notified.load(Ordering::SeqCst) != 0 {
+            let Some(mut attached) = self.try_lock() else {
+                return;
+            };
+            attached.leave_all(self.notified.swap(0, Ordering::SeqCst));
+        }
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Attached>> {
+        match self.attached.try_lock() {
+            Ok(attached) => Some(attached),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// A device on the bus.
+struct Registers(Arc<Slot>);
+
+impl Device for Registers {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        match <&mut [u8; 4]>::try_from(&mut *data) {
+            Ok(word) if offset == mmio::INTERRUPT_STATUS => {
+                *word = self.0.interrupt.status().to_le_bytes();
+            }
+            _ => self.0.with(|attached| attached.device.read(offset, data)),
+        }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
+        match (notified_queue(offset, data), <[u8; 4]>::try_from(data)) {
+            (Some(queue), _) => self.0.notify(queue, offset, data),
+            (None, Ok(word)) if offset == mmio::INTERRUPT_ACK => {
+                self.0.interrupt.acknowledge(u32::from_le_bytes(word));
+            }
+            _ => self.0.with(|attached| attached.write(offset, data)),
+        }
+        // No virtio device ends a machine.
+        Effect::None
+    }
+}
+
+/// What is locked of a device. Notifications are served on the CPU's own thread or by the loop, as `Batching` says, and
+/// what waits for the host by the loop.
+struct Attached {
     device: Box<dyn Attachable>,
     /// Of each queue, if the device gains by it.
     batching: Vec<Batching>,
@@ -180,26 +274,42 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// Something that it waits for has happened; by the loop.
-    pub(crate) fn process_events(&mut self) {
+    /// Something that it waits for has happened, and these queues were notified of meanwhile.
+    fn process_events(&mut self, notified: u64) {
         self.device.process_events();
         for index in self.left.drain(..) {
             if let Some(batching) = self.batching.get_mut(usize::from(index)) {
                 batching.served(self.device.last_batch(index));
             }
         }
+        self.defer_all(notified);
         self.look();
         self.wanted.set(&self.now);
     }
 
-    /// What it waits for.
-    pub(crate) fn wanted(&self) -> &Wanted {
-        &self.wanted
+    /// The driver writes to a register.
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        if !self.leave(offset, data) {
+            let _ = self.device.write(offset, data);
+        }
+        self.tell();
+    }
+
+    fn leave_all(&mut self, queues: u64) {
+        self.defer_all(queues);
+        self.tell();
+    }
+
+    fn defer_all(&mut self, queues: u64) {
+        for index in (0..64).filter(|index| queues >> index & 1 != 0) {
+            // A queue that is not in use is nobody's.
+            let _ = self.device.defer_queue(index);
+        }
     }
 
     /// Leaves what the driver notifies of to the loop, if that is better.
     fn leave(&mut self, offset: u64, data: &[u8]) -> bool {
-        let Some(index) = self.device.notified_queue(offset, data) else {
+        let Some(index) = notified_queue(offset, data) else {
             return false;
         };
         let batching = self.batching.get_mut(usize::from(index));
@@ -210,27 +320,103 @@ impl Attached {
         left
     }
 
+    /// Tells the loop what it waits for now, if that is something else.
+    fn tell(&mut self) {
+        self.look();
+        if !self.wanted.covers(&self.now) {
+            self.wanted.set(&self.now);
+            self.events.changed();
+        }
+    }
+
     fn look(&mut self) {
         self.now.clear();
         self.device.waits(&mut self.now);
     }
 }
 
-impl Device for Attached {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        self.device.read(offset, data);
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+    use std::time::Instant;
+
+    use goldcrest_virtio::driver::{Buffer, DriverQueue, initialise, notify, read, write};
+    use goldcrest_virtio::{DeviceError, DeviceIo, DeviceSpec};
+    use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+    use super::*;
+
+    /// Gives buffers back, and is at work for as long as its host wants.
+    struct Busy {
+        begun: Sender<()>,
+        end: Receiver<()>,
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) -> Effect {
-        let effect = match self.leave(offset, data) {
-            true => Effect::None,
-            false => self.device.write(offset, data),
-        };
-        self.look();
-        if !self.wanted.covers(&self.now) {
-            self.wanted.set(&self.now);
-            self.events.changed();
+    impl VirtioDevice for Busy {
+        fn spec(&self) -> DeviceSpec {
+            DeviceSpec {
+                id: 42,
+                features: 0,
+                queue_sizes: vec![16],
+            }
         }
-        effect
+
+        fn read_config(&self, _: u64, _: &mut [u8]) {}
+
+        fn process_queue(&mut self, index: u16, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
+            let mut queue = io.queue(index).unwrap();
+            while let Some(chain) = queue.pop().unwrap() {
+                let head = chain.head;
+                queue.push(head, 0);
+            }
+            Ok(())
+        }
+
+        fn process_events(&mut self, _: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
+            self.begun.send(()).unwrap();
+            self.end.recv().unwrap();
+            Ok(())
+        }
+
+        fn reset(&mut self) {}
+    }
+
+    #[test]
+    fn a_cpu_does_not_wait_for_a_device_that_the_loop_has_at_work() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
+        let (begun, has_begun) = channel();
+        let (end, to_end) = channel();
+        let busy = Busy { begun, end: to_end };
+        let line = IrqLine::detached();
+        let device = Mmio::new(busy, memory.clone(), line.clone());
+        let slot = Arc::new(Slot::new(Box::new(device), Arc::default()));
+        let mut registers = Registers(slot.clone());
+        let mut queue = DriverQueue::new(&memory, 0, 16);
+        initialise(&mut registers, 1 << 32, &[&queue]);
+        queue.add(&[Buffer::Readable(0x8000, 1)]);
+        notify(&mut registers, 0);
+        assert!(queue.used().is_some() && line.level());
+
+        let at_work = thread::spawn({
+            let slot = slot.clone();
+            move || slot.process_events(|_| {})
+        });
+        has_begun.recv().unwrap();
+        assert_eq!(read(&mut registers, mmio::INTERRUPT_STATUS), 1);
+        write(&mut registers, mmio::INTERRUPT_ACK, 1);
+        assert!(!line.level());
+        queue.add(&[Buffer::Readable(0x8000, 1)]);
+        notify(&mut registers, 0);
+        assert!(queue.used().is_none(), "it is at work");
+
+        end.send(()).unwrap();
+        at_work.join().unwrap();
+        let mut waits = Wanted::default();
+        slot.look(|wanted| waits = wanted.clone());
+        assert!(waits.is_due(Instant::now()), "the loop is to serve the queue");
+        end.send(()).unwrap();
+        slot.process_events(|_| {});
+        assert!(queue.used().is_some() && line.level());
     }
 }

@@ -14,6 +14,8 @@ use crate::{Net, NetBackend, NetConfig, NetStats};
 
 /// The most frames that one call moves or drops.
 const FRAMES: u16 = queue::SIZE;
+/// And the most bytes, so that the driver is told of the first of many long frames while the others come.
+const BYTES: u64 = 128 << 10;
 /// How long a frame that does not fit waits for the driver to make room. Who makes none must not keep those behind it.
 const HOLD: Duration = Duration::from_millis(100);
 /// When a backend that failed is asked again.
@@ -35,14 +37,14 @@ impl<B: NetBackend> Net<B> {
         let Some(mut queue) = io.queue(index) else {
             return Ok(());
         };
-        let (ram, mut left) = (queue.ram(), FRAMES);
+        let (ram, mut left, mut moved) = (queue.ram(), FRAMES, 0);
         loop {
             let wanted = self.receiving.wanted;
             lane.room.fill(&mut queue, index, wanted)?;
             if lane.room.is_empty() || !self.receiving.is_paid(&*self.clock) {
                 return Ok(());
             }
-            if left == 0 {
+            if left == 0 || moved >= BYTES {
                 lane.more = true;
                 return Ok(());
             }
@@ -95,6 +97,7 @@ impl<B: NetBackend> Net<B> {
             count(&mut self.stats.rx_frames);
             self.stats.rx_bytes = self.stats.rx_bytes.wrapping_add(bytes);
             self.receiving.owe(bytes);
+            moved += len;
         }
     }
 }

@@ -61,6 +61,7 @@ mod device;
 #[cfg(feature = "driver")]
 pub mod driver;
 mod error;
+mod interrupt;
 mod mmio;
 mod queue;
 mod ram;
@@ -74,7 +75,8 @@ pub use device::{DeviceIo, DeviceSpec, Features, VirtioDevice, Waits};
 pub use error::{ActivateError, DeviceError, QueueError};
 pub use goldcrest_memory::Window;
 pub use goldcrest_memory::io::Segment;
-pub use mmio::Mmio;
+pub use interrupt::Interrupt;
+pub use mmio::{Mmio, notified_queue};
 pub use queue::{ActiveQueue, Queue, QueueLayout};
 pub use ram::Ram;
 pub use state::{MmioState, QueueState};

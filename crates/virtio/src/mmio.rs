@@ -6,7 +6,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::spec::mmio as reg;
 use crate::transport::{Cause, Core, set_half};
-use crate::{VirtioDevice, Waits};
+use crate::{Interrupt, VirtioDevice, Waits};
 
 /// A device behind registers in memory.
 ///
@@ -17,8 +17,7 @@ use crate::{VirtioDevice, Waits};
 /// rises anew when one is left after an acknowledgement.
 pub struct Mmio<D> {
     pub(crate) core: Core<D>,
-    pub(crate) line: IrqLine,
-    pub(crate) interrupt_status: u32,
+    pub(crate) interrupt: Interrupt,
     pub(crate) selects: Selects,
 }
 
@@ -30,13 +29,20 @@ pub(crate) struct Selects {
     pub(crate) queue: u32,
 }
 
+/// The queue that a write to a device's registers notifies of (§4.2.2), if that is what it does.
+pub fn notified_queue(offset: u64, data: &[u8]) -> Option<u16> {
+    match *data {
+        [low, high, 0, 0] if offset == reg::QUEUE_NOTIFY => Some(u16::from_le_bytes([low, high])),
+        _ => None,
+    }
+}
+
 impl<D: VirtioDevice> Mmio<D> {
     /// The device after a reset, with buffers in `memory` and interrupts on `line`.
     pub fn new(device: D, memory: GuestMemoryMmap, line: IrqLine) -> Self {
         Self {
             core: Core::new(device, memory),
-            line,
-            interrupt_status: 0,
+            interrupt: Interrupt::new(line),
             selects: Selects::default(),
         }
     }
@@ -44,6 +50,11 @@ impl<D: VirtioDevice> Mmio<D> {
     /// What is the same for all transports.
     pub fn core(&self) -> &Core<D> {
         &self.core
+    }
+
+    /// The registers about interrupts, for those who take accesses to them elsewhere.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// The device, for its host's side.
@@ -55,23 +66,13 @@ impl<D: VirtioDevice> Mmio<D> {
     #[inline]
     pub fn notify_queue(&mut self, index: u16) {
         self.core.notify_queue(index);
-        self.interrupt();
+        self.signal();
     }
 
     /// Something that the device [waits](Self::waits) for may have happened.
     pub fn process_events(&mut self) {
         self.core.process_events();
-        self.interrupt();
-    }
-
-    /// The queue that a write to the registers notifies of (§4.2.2), if that is what it does.
-    pub fn notified_queue(offset: u64, data: &[u8]) -> Option<u16> {
-        match *data {
-            [low, high, 0, 0] if offset == reg::QUEUE_NOTIFY => {
-                Some(u16::from_le_bytes([low, high]))
-            }
-            _ => None,
-        }
+        self.signal();
     }
 
     /// As [`Core::defer_queue`].
@@ -87,11 +88,11 @@ impl<D: VirtioDevice> Mmio<D> {
     /// Has the device finish what it has begun, before its state is saved.
     pub fn quiesce(&mut self) {
         self.core.quiesce();
-        self.interrupt();
+        self.signal();
     }
 
     #[inline]
-    pub(crate) fn interrupt(&mut self) {
+    pub(crate) fn signal(&mut self) {
         let mut bits = 0;
         self.core.take_interrupts(|cause| {
             bits |= match cause {
@@ -100,16 +101,7 @@ impl<D: VirtioDevice> Mmio<D> {
             };
         });
         if bits != 0 {
-            self.interrupt_status |= bits;
-            self.line.set(true);
-        }
-    }
-
-    fn acknowledge(&mut self, bits: u32) {
-        self.interrupt_status &= !bits;
-        self.line.set(false);
-        if self.interrupt_status != 0 {
-            self.line.set(true);
+            self.interrupt.raise(bits);
         }
     }
 
@@ -128,7 +120,7 @@ impl<D: VirtioDevice> Mmio<D> {
             reg::DEVICE_FEATURES => core.device_features(self.selects.device_features),
             reg::QUEUE_SIZE_MAX => core.queue_max_size(queue).into(),
             reg::QUEUE_READY => core.queue_ready(queue).into(),
-            reg::INTERRUPT_STATUS => self.interrupt_status,
+            reg::INTERRUPT_STATUS => self.interrupt.status(),
             reg::STATUS => core.status().into(),
             // There are no regions of shared memory: length and address are -1 (§4.2.2).
             reg::SHM_LEN_LOW..=reg::SHM_BASE_HIGH => u32::MAX,
@@ -160,13 +152,13 @@ impl<D: VirtioDevice> Mmio<D> {
             reg::QUEUE_SEL => self.selects.queue = value,
             reg::QUEUE_SIZE => self.core.set_queue_layout(queue, |q| q.size = value),
             reg::QUEUE_READY => self.core.set_queue_ready(queue, value & 1 != 0),
-            reg::INTERRUPT_ACK => self.acknowledge(value),
+            reg::INTERRUPT_ACK => self.interrupt.acknowledge(value),
             reg::STATUS => self.set_status(value),
             reg::QUEUE_RESET if value & 1 != 0 => self.core.reset_queue(queue),
             reg::SHM_SEL | reg::QUEUE_RESET => {}
             _ => self.write_address(queue, offset, value),
         }
-        self.interrupt();
+        self.signal();
     }
 
     fn write_address(&mut self, queue: u16, offset: u64, value: u32) {
@@ -191,7 +183,7 @@ impl<D: VirtioDevice> Mmio<D> {
         self.core.set_status(value);
         if value == 0 {
             self.selects = Selects::default();
-            self.acknowledge(u32::MAX);
+            self.interrupt.acknowledge(u32::MAX);
         }
     }
 }
@@ -215,7 +207,7 @@ impl<D: VirtioDevice> Device for Mmio<D> {
             Ok(value) if offset == reg::QUEUE_NOTIFY => self.notify(value),
             _ if offset >= reg::CONFIG => {
                 self.core.write_config(offset - reg::CONFIG, data);
-                self.interrupt();
+                self.signal();
             }
             Ok(value) if offset.is_multiple_of(4) => self.write_register(offset, value),
             _ => self.core.misuse(),

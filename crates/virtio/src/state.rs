@@ -77,7 +77,7 @@ impl<D: VirtioDevice + Snapshot> Snapshot for Mmio<D> {
             device_features_sel: self.selects.device_features,
             driver_features_sel: self.selects.driver_features,
             queue_sel: self.selects.queue,
-            interrupt_status: self.interrupt_status,
+            interrupt_status: self.interrupt.status(),
             config_generation: self.core.generation,
             queues: self
                 .core
@@ -101,18 +101,18 @@ impl<D: VirtioDevice + Snapshot> Snapshot for Mmio<D> {
 
     fn restore(&mut self, state: Self::State) -> Result<(), RestoreError> {
         self.check(&state)?;
-        let generation = self.core.generation;
+        let (generation, reasons) = (self.core.generation, state.interrupt_status);
         self.core.set_status(0);
         let result = self.put_back(state);
         if result.is_err() {
             self.core.set_status(0);
             self.core.generation = generation;
             self.selects = Selects::default();
-            self.interrupt_status = 0;
         }
-        self.line.set(self.interrupt_status != 0);
+        self.interrupt
+            .restore(if result.is_ok() { reasons } else { 0 });
         // The host may not have let the device go on, which its driver is to hear of.
-        self.interrupt();
+        self.signal();
         result
     }
 }
@@ -189,7 +189,6 @@ impl<D: VirtioDevice + Snapshot> Mmio<D> {
         self.core.device.restore(state.device)?;
         self.core.status = state.status;
         self.core.reactivate();
-        self.interrupt_status = state.interrupt_status;
         self.selects = Selects {
             device_features: state.device_features_sel,
             driver_features: state.driver_features_sel,

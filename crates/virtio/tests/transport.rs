@@ -6,7 +6,7 @@ mod guest;
 use std::time::Duration;
 
 use goldcrest_virtio::spec::{feature, mmio, status};
-use goldcrest_virtio::{DeviceError, Mmio, QueueError, Waits, driver};
+use goldcrest_virtio::{DeviceError, QueueError, Waits, driver, notified_queue};
 use guest::*;
 
 const STEPS: [u8; 4] = [1, 3, 11, 15];
@@ -322,18 +322,9 @@ fn the_generation_changes_with_the_configuration_and_not_else() {
 #[test]
 fn what_is_deferred_is_served_together_by_the_next_events_and_not_notified_of_meanwhile() {
     let mut guest = Guest::live(EVENT_IDX);
-    assert_eq!(
-        Mmio::<Echo>::notified_queue(mmio::QUEUE_NOTIFY, &[1, 0, 0, 0]),
-        Some(1)
-    );
-    assert_eq!(
-        Mmio::<Echo>::notified_queue(mmio::QUEUE_NOTIFY, &[0, 0, 1, 0]),
-        None
-    );
-    assert_eq!(
-        Mmio::<Echo>::notified_queue(mmio::QUEUE_SEL, &[1, 0, 0, 0]),
-        None
-    );
+    assert_eq!(notified_queue(mmio::QUEUE_NOTIFY, &[1, 0, 0, 0]), Some(1));
+    assert_eq!(notified_queue(mmio::QUEUE_NOTIFY, &[0, 0, 1, 0]), None);
+    assert_eq!(notified_queue(mmio::QUEUE_SEL, &[1, 0, 0, 0]), None);
     guest.echo(1);
     let wanted = guest.queues[1].available_event();
     for _ in 0..3 {
