@@ -15,13 +15,16 @@ use goldcrest_virtio_balloon::{Balloon, BalloonConfig, RecordedPages};
 use goldcrest_virtio_blk::{Block, BlockConfig, MemoryDisk};
 use goldcrest_virtio_console::{Console, PortBackend, PortConfig};
 use goldcrest_virtio_rng::{Entropy, SeededSource};
+use goldcrest_virtio_vsock::{MemoryHost, Vsock};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::rtc::Clock;
 use crate::{i8042, ioapic, pic, rtc, saved, serial};
 
-/// The byte that chooses the balloon; others choose one of eight by their lowest bits.
+/// The bytes that choose the balloon and the socket device; others choose one of eight by their lowest bits.
 pub const BALLOON: u8 = 0xf0;
+/// See [`BALLOON`].
+pub const VSOCK: u8 = 0xf1;
 
 /// Runs the target: a byte chooses the device, a byte is the length of the state, then come the state and what the
 /// device goes through after it.
@@ -36,6 +39,9 @@ fn restore_and_use(input: &mut Unstructured<'_>) -> Result<()> {
     let line = IrqLine::detached();
     if choice == BALLOON {
         return virtio(payload, input, balloon);
+    }
+    if choice == VSOCK {
+        return virtio(payload, input, vsock);
     }
     match choice % 8 {
         0 => {
@@ -97,6 +103,12 @@ pub fn balloon() -> Balloon<RecordedPages, ManualClock> {
     };
     Balloon::with_clock(RecordedPages::default(), &config, ManualClock::default())
         .expect("the configuration is a possible one")
+}
+
+/// A socket device on a host without programs.
+pub fn vsock() -> Vsock<MemoryHost> {
+    let device = Vsock::new(MemoryHost::default(), 3).expect("the CID is a possible one");
+    device.with_clock(ManualClock::default())
 }
 
 /// The memory of the guest that a device with a forged state is in.

@@ -4,6 +4,7 @@
 //! same, and next to nothing: the chain lies in the ring once, and for each request one index is advanced.
 
 mod floor;
+mod sockets;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -41,6 +42,8 @@ const NET_HEADER: usize = 12;
 const NET_ROOM: u32 = 1526;
 /// The longest frame that a network here has, with its header.
 const NET_FRAME: usize = 2048;
+/// Bytes of a stream in a packet: as many as drivers put in one.
+const PAYLOAD: u32 = 64 << 10;
 /// As many entries as the smallest of the queues has.
 const SIZE: u16 = 64;
 const DISK: usize = 1 << 20;
@@ -138,6 +141,8 @@ fn main() {
         "net-tx-1500" => run(&memory, network(1500), TRANSMIT, &sent(1500), count),
         "net-rx-64" => run(&memory, network(64), RECEIVE, &received(), count),
         "net-rx-1500" => run(&memory, network(1500), RECEIVE, &received(), count),
+        "vsock-tx" => sockets::run_transmit(&memory, PAYLOAD, count),
+        "vsock-rx" => sockets::run_receive(&memory, PAYLOAD, count),
         "notify" => run_notify(&memory, count),
         "blk-read-floor" => run_floor(&memory, &block(0), count, serve_block),
         "blk-write-floor" => run_floor(&memory, &block(1), count, serve_block),
@@ -158,6 +163,12 @@ fn main() {
         }),
         "net-rx-1500-floor" => run_floor(&memory, &received(), count, |ring| {
             ring.serve_receive(black_box(&frame[..NET_HEADER + 1500]));
+        }),
+        "vsock-tx-floor" => run_floor(&memory, &sockets::sent(&memory, PAYLOAD), count, |ring| {
+            ring.serve_stream_out(black_box(&mut bytes));
+        }),
+        "vsock-rx-floor" => run_floor(&memory, &sockets::received(PAYLOAD), count, |ring| {
+            ring.serve_stream_in(black_box(&bytes[..PAYLOAD as usize]));
         }),
         "notify-floor" => run_floor(&memory, &[], count, Ring::look),
         _ => panic!("there is no {name}"),
