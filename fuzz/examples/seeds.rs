@@ -171,6 +171,7 @@ fn virtio_seeds() -> Result<Seeds, Box<dyn Error>> {
         (7, live(state::entropy())?),
         (state::BALLOON, live(state::balloon())?),
         (state::VSOCK, live(state::vsock())?),
+        (state::NET, live(state::net())?),
     ];
     let seeds = states.map(|(choice, state)| {
         let len = u8::try_from(state.len()).expect("states are short");

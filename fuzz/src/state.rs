@@ -14,6 +14,7 @@ use goldcrest_virtio::{Mmio, VirtioDevice};
 use goldcrest_virtio_balloon::{Balloon, BalloonConfig, RecordedPages};
 use goldcrest_virtio_blk::{Block, BlockConfig, MemoryDisk};
 use goldcrest_virtio_console::{Console, PortBackend, PortConfig};
+use goldcrest_virtio_net::{Loopback, MacAddress, Net, NetConfig};
 use goldcrest_virtio_rng::{Entropy, SeededSource};
 use goldcrest_virtio_vsock::{MemoryHost, Vsock};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -21,10 +22,12 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use crate::rtc::Clock;
 use crate::{i8042, ioapic, pic, rtc, saved, serial};
 
-/// The bytes that choose the balloon and the socket device; others choose one of eight by their lowest bits.
+/// The bytes that choose the balloon, the socket device and the network card; others choose one of eight by their lowest bits.
 pub const BALLOON: u8 = 0xf0;
 /// See [`BALLOON`].
 pub const VSOCK: u8 = 0xf1;
+/// See [`BALLOON`].
+pub const NET: u8 = 0xf2;
 
 /// Runs the target: a byte chooses the device, a byte is the length of the state, then come the state and what the
 /// device goes through after it.
@@ -42,6 +45,9 @@ fn restore_and_use(input: &mut Unstructured<'_>) -> Result<()> {
     }
     if choice == VSOCK {
         return virtio(payload, input, vsock);
+    }
+    if choice == NET {
+        return virtio(payload, input, net);
     }
     match choice % 8 {
         0 => {
@@ -108,6 +114,19 @@ pub fn balloon() -> Balloon<RecordedPages, ManualClock> {
 /// A socket device on a host without programs.
 pub fn vsock() -> Vsock<MemoryHost> {
     let device = Vsock::new(MemoryHost::default(), 3).expect("the CID is a possible one");
+    device.with_clock(ManualClock::default())
+}
+
+/// A network card with two pairs of queues and rates, on a network that echoes.
+pub fn net() -> Net<Loopback> {
+    let backend = Loopback::new(1).with_pairs(2);
+    let config = NetConfig {
+        mac: MacAddress::try_from([2, 0, 0, 0, 0, 1]).ok(),
+        queue_pairs: 2,
+        rx_rate: "1M".parse().expect("a rate"),
+        ..NetConfig::default()
+    };
+    let device = Net::new(backend, &config).expect("the configuration is a possible one");
     device.with_clock(ManualClock::default())
 }
 
