@@ -273,6 +273,13 @@ fn events_of_sockets_that_are_closed_change_nothing() {
 }
 
 #[test]
+fn a_network_can_be_run_by_any_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    is_send(&Network::new(NetworkConfig::default()).unwrap());
+    is_send(&scripted(open()).0);
+}
+
+#[test]
 fn the_hosts_own_sockets_show_one_descriptor() {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
