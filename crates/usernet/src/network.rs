@@ -135,7 +135,7 @@ impl<H: Host> Network<H> {
             now: Duration::ZERO,
             guest_mac: None,
             policy: Policy::new(config.rules.clone(), config.host_loopback),
-            resolvers: Resolvers::new(&config.dns)?,
+            resolvers: Resolvers::new(&config.dns),
             tcp: Slab::new(limits.tcp_flows),
             tcp_keys: HashMap::new(),
             last: None,
