@@ -35,7 +35,7 @@ impl Durability {
 /// How many parts one system call moves: as many as the kernel looks at without much ado, below its `IOV_MAX` of 1024.
 const BATCH: usize = 64;
 
-/// The most parts that [`read`], [`write`], [`receive`] and [`send`] move.
+/// The most parts that [`read`], [`write()`], [`receive`] and [`send`] move.
 pub const MAX_PARTS: usize = BATCH;
 
 /// Reads from `file` at `offset`, in bytes, into `slices` in their order. Returns how many bytes were read: fewer than
