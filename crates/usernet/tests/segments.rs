@@ -969,3 +969,31 @@ fn clients_wait_at_the_host_while_there_is_no_room_for_them() {
     guest2.wait(millis(999));
     assert_eq!(guest2.flows(), 1);
 }
+
+#[test]
+fn what_a_guest_loses_that_was_slow_to_start_is_sent_again_at_once() {
+    let config = NetworkConfig {
+        forwards: vec!["tcp:8080:80".parse().unwrap()],
+        ..open()
+    };
+    let mut guest = Guest::new(config);
+    guest.remote = (GATEWAY, 5555).into();
+    guest.port = 80;
+    raw::send(
+        &mut guest.network,
+        &packet(ADDRESS.into(), GATEWAY.into(), 17, &[0; 3]),
+    );
+    guest.host.peers()[0].come(&[], "192.0.2.1:5555".parse().unwrap());
+    let syn = guest.one();
+    let peer = guest.host.peers().pop().unwrap();
+    while guest.now < Duration::from_secs(10) {
+        guest.wait(millis(100));
+        guest.all();
+    }
+    guest.say_at(SYN | ACK, ISS, syn.seq.wrapping_add(1), &[]);
+    guest.acknowledges(ISS + 1);
+    peer.give(b"hello");
+    assert_eq!(guest.one().data, b"hello");
+    guest.wait(millis(200));
+    assert_eq!(guest.one().data, b"hello");
+}

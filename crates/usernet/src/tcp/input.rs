@@ -124,6 +124,8 @@ impl<S> Flow<S> {
         self.take_syn(segment);
         self.heard(now);
         self.retry_at = None;
+        // How long the guest took to start says nothing of how long it takes to answer.
+        self.retries = 0;
         if acceptable {
             self.sender.una = segment.ack;
             self.state = State::Established;
