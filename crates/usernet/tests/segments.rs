@@ -997,3 +997,33 @@ fn what_a_guest_loses_that_was_slow_to_start_is_sent_again_at_once() {
     guest.wait(millis(200));
     assert_eq!(guest.one().data, b"hello");
 }
+
+#[test]
+fn a_fin_is_taken_when_the_window_is_full_and_opens_no_other() {
+    for with_data in [false, true] {
+        let mut config = open();
+        config.limits.ring = 16 << 10;
+        let (mut guest, peer) = Guest::connected(config);
+        peer.set_room(0);
+        let all = pattern(0, 16 << 10);
+        let mut pieces = all.chunks(1024).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none();
+            let fin = if with_data && last { FIN } else { 0 };
+            guest.say(ACK | fin, piece);
+            guest.seq = guest.seq.wrapping_add(1024 + u32::from(fin));
+            guest.acknowledges(guest.seq);
+        }
+        if !with_data {
+            guest.say(FIN | ACK, &[]);
+            guest.seq = guest.seq.wrapping_add(1);
+            guest.acknowledges(guest.seq);
+        }
+        // Asked again, it says that there is no room: there is nothing more to come.
+        guest.say_at(ACK, guest.seq.wrapping_sub(1), guest.ack, &[]);
+        assert_eq!(guest.acknowledges(guest.seq).window, 0);
+        peer.set_room(usize::MAX);
+        guest.all();
+        assert!(peer.take() == all && peer.is_shut());
+    }
+}
