@@ -1027,3 +1027,30 @@ fn a_fin_is_taken_when_the_window_is_full_and_opens_no_other() {
         assert!(peer.take() == all && peer.is_shut());
     }
 }
+
+#[test]
+fn clients_that_come_faster_than_they_are_refused_do_not_keep_the_network() {
+    let mut config = NetworkConfig {
+        forwards: vec!["tcp:8080:80".parse().unwrap()],
+        ..open()
+    };
+    // Not enough for one.
+    config.limits.rings = 32 << 10;
+    let mut guest = Guest::new(config);
+    let listener = guest.host.peers().pop().unwrap();
+    for port in 1..=1000 {
+        listener.come(&[], (REMOTE, port).into());
+    }
+    let mut seen = 0;
+    let mut calls = 0;
+    while seen < 1000 {
+        guest.network.process(guest.now);
+        let stats = guest.network.stats();
+        let before = std::mem::replace(&mut seen, stats.tcp_accepted + stats.over_limit);
+        assert!((1..=256).contains(&(seen - before)), "{}", seen - before);
+        let at_once = (seen < 1000).then_some(Duration::ZERO);
+        assert_eq!(guest.network.timeout(guest.now), at_once);
+        calls += 1;
+    }
+    assert!(calls >= 4);
+}
