@@ -1054,3 +1054,22 @@ fn clients_that_come_faster_than_they_are_refused_do_not_keep_the_network() {
     }
     assert!(calls >= 4);
 }
+
+#[test]
+fn a_guest_that_is_always_asked_whether_it_is_there_is_not_asked_without_end() {
+    let mut config = open();
+    config.limits.tcp_idle = Duration::ZERO;
+    let mut guest = Guest::new(config);
+    guest.say(SYN, &[]);
+    guest.host.peers()[0].connect();
+    let answer = guest.one();
+    guest.seq = guest.seq.wrapping_add(1);
+    guest.ack = answer.seq.wrapping_add(1);
+    guest.say(ACK, &[]);
+    guest.wait(millis(1));
+    assert_eq!(guest.all().len(), 1);
+    assert_eq!(
+        guest.network.timeout(guest.now),
+        Some(Duration::from_secs(1))
+    );
+}
