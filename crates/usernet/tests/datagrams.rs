@@ -609,3 +609,24 @@ fn what_comes_behind_much_that_is_dropped_is_fetched_in_time() {
     network.process(now);
     assert!(network.timeout(now) > Some(Duration::from_secs(1)));
 }
+
+#[test]
+fn an_error_of_any_kind_ends_no_flow() {
+    let (mut network, host) = scripted(open());
+    let to = "192.0.2.9".parse::<Ipv4Addr>().unwrap();
+    let frame = datagram((ADDRESS, 5000), (to, 9), b"x");
+    send(&mut network, &frame);
+    let peer = host.peers().pop().unwrap();
+    peer.take_datagram().unwrap();
+    // So the host says that a router has a smaller MTU (EMSGSIZE).
+    peer.fail(ErrorKind::Other);
+    peer.come(b"answer", (to, 9).into());
+    network.process(Duration::from_secs(1));
+    let (_, _, _, payload) = parse(&receive(&mut network).unwrap());
+    assert_eq!(payload[8..], *b"answer");
+    // What it says of an earlier datagram does not keep a later one from being sent.
+    peer.fail(ErrorKind::Other);
+    send(&mut network, &frame);
+    assert_eq!(peer.take_datagram().unwrap().0, b"x");
+    assert_eq!((network.flows(), network.stats().udp_opened), ((0, 1), 1));
+}
