@@ -17,8 +17,9 @@ use rustix::net::{
 
 use crate::host::{Event, Host, Token};
 
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 128;
+/// How many connections may wait to be accepted: as many as the host allows (`net.core.somaxconn`, 4096 by default). Who
+/// finds no place tries again after a second.
+const BACKLOG: i32 = 4096;
 /// Events that are asked for at once.
 const EVENTS: usize = 64;
 const NO_WAIT: Timespec = Timespec {
