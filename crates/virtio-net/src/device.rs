@@ -405,10 +405,14 @@ impl<B: NetBackend> VirtioDevice for Net<B> {
         self.wait_until(&times, waits);
     }
 
-    /// What is to be told of the link and the address is not saved, so it is told before.
+    /// What is to be told of the link and the address is not saved, so it is told before. A device that goes on after it
+    /// was saved takes the buffers again: frames that are there already will not be told of once more.
     fn quiesce(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         self.look_at_link(io);
         self.put_back(0, io);
+        for lane in self.lanes.iter_mut().take(self.pairs.into()) {
+            lane.more = true;
+        }
         Ok(())
     }
 

@@ -434,6 +434,22 @@ fn who_waits_behind_a_frame_that_is_given_up_goes_on() {
 }
 
 #[test]
+fn a_device_that_goes_on_after_it_was_saved_misses_nothing() {
+    let (net, _) = script(&[Ok(60_000); 5]);
+    let mut guest = Guest::with(net, feature::MRG_RXBUF);
+    for _ in 0..5 {
+        guest.offer_room(0, &[60_000]);
+    }
+    guest.notify(0);
+    assert_eq!(guest.received().len(), 3);
+    guest.device.quiesce();
+    assert_eq!((guest.in_flight(0), guest.received().len()), (0, 0));
+    assert_eq!(guest.waits().delay, Some(Duration::ZERO));
+    guest.device.process_events();
+    assert_eq!(guest.received().len(), 2);
+}
+
+#[test]
 fn receive_buffers_are_put_back_in_their_order() {
     let mut guest = Guest::silent(feature::MRG_RXBUF);
     for len in [30, 40, 50, 1000, 1000, 1000] {
