@@ -61,7 +61,7 @@ impl<B: Backend> Vsock<B> {
             return Err(DeviceError::Driver(what));
         }
         while let Some(number) = self.streams.ready.first() {
-            let payload = self.payload_of(number, writer.segments(), room, ram)?;
+            let payload = self.payload_of(number, with_room(writer.segments()), room, ram)?;
             let header = match payload {
                 Some(len) => self.header(number, op::RW, len),
                 // Its end, perhaps.
@@ -190,6 +190,12 @@ fn whole(payload: u32) -> u32 {
     u32::try_from(HEADER_SIZE)
         .unwrap_or(0)
         .saturating_add(payload)
+}
+
+/// The segments from the first that is not empty on.
+fn with_room(segments: &[Segment]) -> &[Segment] {
+    let first = segments.iter().position(|segment| segment.len > 0);
+    segments.get(first.unwrap_or(0)..).unwrap_or_default()
 }
 
 /// How much room there is in as many segments as are used.

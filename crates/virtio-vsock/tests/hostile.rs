@@ -44,6 +44,8 @@ fn a_packet_is_the_same_however_the_room_for_it_is_cut_up() {
         vec![0, 43, 0, 1, 1, 0, 5000],
         vec![10, 20, 30, 40, 5000],
         vec![60; 90],
+        [vec![44], vec![0; 100], vec![5000]].concat(),
+        [vec![45], vec![0; 100], vec![5000]].concat(),
     ] {
         let (mut guest, stream, _) = connected();
         let sent = pattern(3000);
