@@ -139,8 +139,9 @@ impl<S> Flow<S> {
             _ if self.owed.acks > 0 => return Some(plain(self.sender.max, flag::ACK)),
             _ => return None,
         }
-        // With a window that has closed it is a matter of time.
+        // With a window that has closed, which it may have done since, it is a matter of time.
         self.owed.again &= self.sender.window > 0;
+        self.owed.probe &= self.sender.usable() > 0;
         if let Some(out) = self.data(stats, outlet) {
             return Some(out);
         }
