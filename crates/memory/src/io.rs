@@ -1,7 +1,7 @@
 //! File input and output straight to and from guest RAM.
 //!
 //! [`read_at`] and [`write_at`] take [`Segment`]s of guest RAM, as descriptors of a virtual disk's requests name them;
-//! [`read_vectored_at`] and [`write_vectored_at`] take slices; [`read`] and [`write`] are for frames, [`receive`] and [`send`]
+//! [`read_vectored_at`] and [`write_vectored_at`] take slices; [`read`] and [`write()`] are for frames, [`receive`] and [`send`]
 //! for sockets. No byte is copied on the way and nothing is allocated.
 //! [`punch_hole`], [`zero_range`], [`write_zeros`], [`sync_data`] and [`direct_alignment`] are what else a disk needs of a
 //! file. With the feature `io-uring` there is `Ring`, which does all of that without waiting for it.

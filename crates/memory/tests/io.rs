@@ -7,6 +7,8 @@
 )]
 
 use std::fs::{File, OpenOptions};
+use std::io::IoSlice;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
@@ -14,6 +16,7 @@ use goldcrest_memory::io::{
     self, Durability, Segment, punch_hole, read_at, read_vectored_at, sync_data, write_at,
     write_vectored_at, zero_range,
 };
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
@@ -209,4 +212,26 @@ fn frames_stay_whole_and_streams_take_what_they_have_room_for() {
     drop(a);
     assert_eq!(io::receive(&b, parts(&memory, &room)).unwrap(), 0);
     assert_eq!(errno(io::send(&b, parts(&memory, &many))), libc::EPIPE);
+}
+
+#[test]
+fn all_that_is_there_is_received_though_descriptors_come_with_it() {
+    let (a, b) = UnixStream::pair().unwrap();
+    let memory = memory();
+    let passed = [ControlMessage::ScmRights(&[a.as_raw_fd()])];
+    for (bytes, passed) in [("one", &passed[..]), ("two", &passed[..]), ("three", &[])] {
+        let parts = [IoSlice::new(bytes.as_bytes())];
+        sendmsg::<()>(a.as_raw_fd(), &parts, passed, MsgFlags::empty(), None).unwrap();
+    }
+    let room = [segment(0x1000, 2), segment(0x1002, 100)];
+    assert_eq!(io::receive(&b, parts(&memory, &room)).unwrap(), 11);
+    let mut found = [0; 11];
+    memory.read_slice(&mut found, GuestAddress(0x1000)).unwrap();
+    assert_eq!(&found, b"onetwothree");
+    drop(a);
+    assert_eq!(
+        io::receive(&b, parts(&memory, &room)).unwrap(),
+        0,
+        "nobody holds its end open"
+    );
 }

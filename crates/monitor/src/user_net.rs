@@ -79,7 +79,13 @@ impl NetBackend for UserNet {
         let mut bytes = Bytes::new(ram, room);
         bytes.skip(header::SIZE);
         let Some(info) = self.network.receive(most, self.offload, &mut bytes) else {
-            return Err(io::ErrorKind::WouldBlock.into());
+            // The network cannot tell whether there was no frame, or no place for it.
+            let why = if bytes.failed {
+                io::ErrorKind::InvalidInput
+            } else {
+                io::ErrorKind::WouldBlock
+            };
+            return Err(why.into());
         };
         scatter(ram, room, 0, &header_of(&info).0).map_err(io::Error::other)?;
         Ok(header::SIZE.saturating_add(info.len))
@@ -137,6 +143,8 @@ struct Bytes<'m, 's> {
     segments: &'s [Segment],
     /// How many bytes of the first of them are done.
     done: u32,
+    /// A part was not RAM.
+    failed: bool,
 }
 
 impl<'m, 's> Bytes<'m, 's> {
@@ -145,6 +153,7 @@ impl<'m, 's> Bytes<'m, 's> {
             ram,
             segments,
             done: 0,
+            failed: false,
         }
     }
 
@@ -181,6 +190,7 @@ impl<'m, 's> Bytes<'m, 's> {
             return Ok(None);
         };
         let slice = self.ram.slice_up_to(address, count);
+        self.failed |= slice.is_err();
         let slice = slice.map_err(io::Error::other)?;
         self.advance(slice.len());
         Ok(Some(slice))
@@ -205,5 +215,61 @@ impl Write for Bytes<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use goldcrest_irq::IrqLine;
+    use goldcrest_usernet::{DnsConfig, NetworkConfig};
+    use goldcrest_virtio::Mmio;
+    use goldcrest_virtio::driver::{Buffer, DriverQueue, initialise, notify, read};
+    use goldcrest_virtio::spec::{mmio, status};
+    use goldcrest_virtio_net::{Net, NetConfig};
+    use vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
+
+    use super::*;
+
+    const RAM: u64 = 0x20000;
+    const VERSION_1: u64 = 1 << 32;
+
+    /// What becomes of the answer to a question where the gateway is, with that room for it: the device's status, and
+    /// how much of the room was used.
+    fn ask(room: u64) -> (u32, Option<u32>) {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x20000)]).unwrap();
+        let network = NetworkConfig {
+            dns: DnsConfig::None,
+            ..NetworkConfig::default()
+        };
+        let backend = UserNet::new(Network::new(network).unwrap());
+        let net = Net::new(backend, &NetConfig::default()).unwrap();
+        let mut device = Mmio::new(net, memory.clone(), IrqLine::detached());
+        let mut rx = DriverQueue::new(&memory, 0, 16);
+        let mut tx = DriverQueue::new(&memory, 0x1000, 16);
+        initialise(&mut device, VERSION_1, &[&rx, &tx]);
+        let mut frame = vec![0; header::SIZE];
+        frame.extend([0xff; 6]);
+        frame.extend([2, 0, 0, 0, 0, 1]);
+        frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+        frame.extend([2, 0, 0, 0, 0, 1]);
+        frame.extend([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
+        memory.write_slice(&frame, GuestAddress(0x8000)).unwrap();
+        rx.add(&[Buffer::Writable(room, 1526)]);
+        notify(&mut device, 0);
+        tx.add(&[Buffer::Readable(0x8000, 54)]);
+        notify(&mut device, 1);
+        let used = rx.used().map(|(_, len)| len);
+        (read(&mut device, mmio::STATUS), used)
+    }
+
+    #[test]
+    fn a_buffer_outside_ram_makes_the_device_need_a_reset() {
+        let needs_reset = u32::from(status::DEVICE_NEEDS_RESET);
+        let (status, used) = ask(0x9000);
+        assert_eq!((status & needs_reset, used), (0, Some(54)));
+        for room in [RAM - 20, RAM] {
+            let (status, used) = ask(room);
+            assert_eq!((status & needs_reset, used), (needs_reset, None));
+        }
     }
 }

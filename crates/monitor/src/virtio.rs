@@ -414,7 +414,10 @@ mod tests {
         at_work.join().unwrap();
         let mut waits = Wanted::default();
         slot.look(|wanted| waits = wanted.clone());
-        assert!(waits.is_due(Instant::now()), "the loop is to serve the queue");
+        assert!(
+            waits.is_due(Instant::now()),
+            "the loop is to serve the queue"
+        );
         end.send(()).unwrap();
         slot.process_events(|_| {});
         assert!(queue.used().is_some() && line.level());

@@ -179,6 +179,10 @@ impl Ipv6Config {
 impl NetworkConfig {
     /// Checks all that can be checked without the host.
     pub(crate) fn check(&self) -> Result<(), UsernetError> {
+        let [first, ..] = self.mac;
+        if first & 1 != 0 {
+            return Err(UsernetError::Mac(self.mac));
+        }
         self.check_addresses()?;
         self.check_limits()?;
         for forward in &self.forwards {
@@ -320,6 +324,11 @@ mod tests {
             c.forwards = vec![forward];
         });
         assert!(v6.contains("[::1]:80 is forwarded to"));
+        let mac = refused(|c| c.mac = [0x33, 0x33, 0, 0, 0, 0xab]);
+        assert_eq!(
+            mac,
+            "33:33:00:00:00:ab is the Ethernet address of a group, not of a gateway"
+        );
         assert!(refused(|c| c.forwards = vec!["tcp:1:1".parse().unwrap(); 2]).contains("twice"));
     }
 }

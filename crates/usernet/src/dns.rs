@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::UsernetError;
 use crate::config::DnsConfig;
 
 /// The port of a resolver (RFC 1035 §4.2).
@@ -31,14 +30,14 @@ pub(crate) struct Resolvers {
 }
 
 impl Resolvers {
-    pub(crate) fn new(config: &DnsConfig) -> Result<Self, UsernetError> {
+    pub(crate) fn new(config: &DnsConfig) -> Self {
         match config {
-            DnsConfig::None => Ok(Self::default()),
-            DnsConfig::Upstream(server) => Ok(Self {
+            DnsConfig::None => Self::default(),
+            DnsConfig::Upstream(server) => Self {
                 servers: vec![*server],
                 ..Self::default()
-            }),
-            DnsConfig::Host => Ok(Self::from_file("/etc/resolv.conf".into())),
+            },
+            DnsConfig::Host => Self::from_file("/etc/resolv.conf".into()),
         }
     }
 

@@ -1,8 +1,7 @@
 //! What can go wrong.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::Protocol;
 
@@ -51,10 +50,13 @@ pub enum UsernetError {
     #[error("network address {address}: {why}")]
     Address {
         /// The address.
-        address: std::net::IpAddr,
+        address: IpAddr,
         /// What is wrong with it.
         why: &'static str,
     },
+    /// An Ethernet address that nobody can have alone.
+    #[error("{} is the Ethernet address of a group, not of a gateway", mac(.0))]
+    Mac([u8; 6]),
     /// Something that is too small or too large.
     #[error("network {what}: {value} is not from {least} to {most}")]
     Limit {
@@ -67,14 +69,6 @@ pub enum UsernetError {
         /// The most that can be.
         most: usize,
     },
-    /// The host's resolvers are not known.
-    #[error("cannot read {}: name the resolver for the guest, or none", path.display())]
-    Resolvers {
-        /// Where they are looked for.
-        path: PathBuf,
-        /// Why they cannot be.
-        source: io::Error,
-    },
     /// The host refuses what every network needs.
     #[error("cannot {what}")]
     Host {
@@ -83,4 +77,8 @@ pub enum UsernetError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+fn mac(bytes: &[u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }

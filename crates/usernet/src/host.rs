@@ -17,6 +17,7 @@ pub struct Event {
     /// There may be room to send, or a connection may have been made.
     pub writable: bool,
     /// The peer has ended its direction, or the connection is broken: all that is left can be received, and then that.
+    /// Or fewer bytes than were asked for do not mean that there are no more.
     pub hang_up: bool,
 }
 

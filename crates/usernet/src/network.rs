@@ -38,6 +38,8 @@ const EVENTS: usize = 64;
 const BATCHES: usize = 8;
 /// How many turns there are in one call, beyond one for each who waits.
 const EXTRA_TURNS: usize = 16;
+/// When those have another turn who had nothing to show for so many.
+const MORE_TURNS: Duration = Duration::from_millis(10);
 /// What every address on the link is.
 const EVERYONE: [u8; 6] = [0xff; 6];
 
@@ -70,6 +72,8 @@ pub struct Network<H: Host = HostSockets> {
     last_port: u16,
     /// Who has a turn, and waits for it.
     ready: VecDeque<Number>,
+    /// When they get more turns, although nothing may happen before.
+    turns_at: Option<Duration>,
     /// Connections that have something for the host.
     dirty: Vec<u32>,
     timers: Timers,
@@ -135,7 +139,7 @@ impl<H: Host> Network<H> {
             now: Duration::ZERO,
             guest_mac: None,
             policy: Policy::new(config.rules.clone(), config.host_loopback),
-            resolvers: Resolvers::new(&config.dns)?,
+            resolvers: Resolvers::new(&config.dns),
             tcp: Slab::new(limits.tcp_flows),
             tcp_keys: HashMap::new(),
             last: None,
@@ -146,6 +150,7 @@ impl<H: Host> Network<H> {
             clients: HashMap::new(),
             last_port: 0,
             ready: VecDeque::new(),
+            turns_at: None,
             dirty: Vec::new(),
             timers: Timers::default(),
             replies: Replies::default(),
@@ -197,6 +202,7 @@ impl<H: Host> Network<H> {
         out: &mut impl Write,
     ) -> Option<FrameInfo> {
         self.flush();
+        self.turns_at = None;
         let mut outlet = Outlet {
             out,
             room,
@@ -232,7 +238,12 @@ impl<H: Host> Network<H> {
             }
         }
         // Somebody may have had something to say instead.
-        self.next_reply(outlet)
+        let reply = self.next_reply(outlet);
+        if reply.is_none() && !self.ready.is_empty() {
+            // What the host has told of already it does not tell again.
+            self.turns_at = Some(self.now.saturating_add(MORE_TURNS));
+        }
+        reply
     }
 
     fn next_reply<W: Write>(&mut self, outlet: &mut Outlet<'_, W>) -> Option<FrameInfo> {
@@ -255,7 +266,7 @@ impl<H: Host> Network<H> {
 
     /// How long from `now` it is until [`process`](Self::process) is to be called at the latest.
     pub fn timeout(&self, now: Duration) -> Option<Duration> {
-        let mut first = self.timers.first();
+        let mut first = self.timers.first().into_iter().chain(self.turns_at).min();
         for listener in &self.listeners {
             if listener.pending && listener.protocol == Protocol::Tcp && !self.tcp.is_full() {
                 let at = listener.rests_until;
@@ -274,6 +285,8 @@ impl<H: Host> Network<H> {
     /// same; to be called first of all whenever there is something to do, since all other calls take this time for theirs.
     pub fn process(&mut self, now: Duration) {
         self.now = self.now.max(now);
+        // Whoever has room for a frame asks for one now.
+        self.turns_at = self.turns_at.filter(|at| *at > self.now);
         let mut events = [Event::default(); EVENTS];
         for _ in 0..BATCHES {
             let count = match self.host.poll(&mut events) {

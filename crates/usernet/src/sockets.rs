@@ -17,8 +17,9 @@ use rustix::net::{
 
 use crate::host::{Event, Host, Token};
 
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 128;
+/// How many connections may wait to be accepted: as many as the host allows (`net.core.somaxconn`, 4096 by default). Who
+/// finds no place tries again after a second.
+const BACKLOG: i32 = 4096;
 /// Events that are asked for at once.
 const EVENTS: usize = 64;
 const NO_WAIT: Timespec = Timespec {
@@ -78,7 +79,10 @@ impl HostSockets {
         sockopt::set_tcp_nodelay(socket, true)?;
         // Who has gone without a word is found by the host's kernel.
         sockopt::set_socket_keepalive(socket, true)?;
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP;
+        // Urgent bytes stay where they are in the stream (RFC 6093 §6). A receive ends at them as if there were no more,
+        // so that one who has seen any must go on until there really is none.
+        sockopt::set_socket_oobinline(socket, true)?;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI;
         self.watch(socket, token, flags)
     }
 }
@@ -98,7 +102,9 @@ impl Host for HostSockets {
                 token: from.data.u64(),
                 readable: flags.intersects(EventFlags::IN),
                 writable: flags.intersects(EventFlags::OUT),
-                hang_up: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
+                hang_up: flags.intersects(
+                    EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI,
+                ),
             };
         }
         Ok(found.len())

@@ -288,7 +288,7 @@ fn pieces_that_never_become_whole_are_counted_and_forgotten() {
     let frame = datagram((ADDRESS, 5000), (to, 9), &pattern(0, 3000));
     for ident in 0..20 {
         let pieces = raw::fragments(&frame, 34, 1000, ident);
-        send(&mut network, &pieces[usize::try_from(ident % 4).unwrap()]);
+        send(&mut network, &pieces[usize::from(ident % 4)]);
     }
     assert!(network.stats().fragments_lost > 0);
     assert!(host.peers().is_empty());
@@ -576,4 +576,57 @@ fn a_protocol_that_nobody_speaks_is_answered_so() {
         assert_eq!(payload[..2], kind);
     }
     assert_eq!(network.stats().unknown_protocol, 2);
+}
+
+#[test]
+fn what_comes_behind_much_that_is_dropped_is_fetched_in_time() {
+    let (mut network, host) = scripted(open());
+    let to = "192.0.2.9".parse::<Ipv4Addr>().unwrap();
+    send(&mut network, &datagram((ADDRESS, 5000), (to, 9), b"x"));
+    for _ in 0..100 {
+        host.peers()[0].come(&pattern(0, 1000), (to, 9).into());
+    }
+    host.peers()[0].come(b"small", (to, 9).into());
+    let mut now = Duration::from_secs(2);
+    let mut frame = Vec::new();
+    network.process(now);
+    while network
+        .receive(100, RxOffload::default(), &mut frame)
+        .is_none()
+    {
+        // The guest does nothing, nor does the host: only time can wake somebody.
+        let wait = network.timeout(now).unwrap();
+        assert!(
+            !wait.is_zero() && wait <= Duration::from_millis(50),
+            "{wait:?}"
+        );
+        now += wait;
+        network.process(now);
+    }
+    assert_eq!(frame.len(), 47);
+    assert_eq!(network.stats().no_room, 100);
+    // Who does not come for it is not woken for it again and again.
+    network.process(now);
+    assert!(network.timeout(now) > Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn an_error_of_any_kind_ends_no_flow() {
+    let (mut network, host) = scripted(open());
+    let to = "192.0.2.9".parse::<Ipv4Addr>().unwrap();
+    let frame = datagram((ADDRESS, 5000), (to, 9), b"x");
+    send(&mut network, &frame);
+    let peer = host.peers().pop().unwrap();
+    peer.take_datagram().unwrap();
+    // So the host says that a router has a smaller MTU (EMSGSIZE).
+    peer.fail(ErrorKind::Other);
+    peer.come(b"answer", (to, 9).into());
+    network.process(Duration::from_secs(1));
+    let (_, _, _, payload) = parse(&receive(&mut network).unwrap());
+    assert_eq!(payload[8..], *b"answer");
+    // What it says of an earlier datagram does not keep a later one from being sent.
+    peer.fail(ErrorKind::Other);
+    send(&mut network, &frame);
+    assert_eq!(peer.take_datagram().unwrap().0, b"x");
+    assert_eq!((network.flows(), network.stats().udp_opened), ((0, 1), 1));
 }

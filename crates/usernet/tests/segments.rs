@@ -969,3 +969,107 @@ fn clients_wait_at_the_host_while_there_is_no_room_for_them() {
     guest2.wait(millis(999));
     assert_eq!(guest2.flows(), 1);
 }
+
+#[test]
+fn what_a_guest_loses_that_was_slow_to_start_is_sent_again_at_once() {
+    let config = NetworkConfig {
+        forwards: vec!["tcp:8080:80".parse().unwrap()],
+        ..open()
+    };
+    let mut guest = Guest::new(config);
+    guest.remote = (GATEWAY, 5555).into();
+    guest.port = 80;
+    raw::send(
+        &mut guest.network,
+        &packet(ADDRESS.into(), GATEWAY.into(), 17, &[0; 3]),
+    );
+    guest.host.peers()[0].come(&[], "192.0.2.1:5555".parse().unwrap());
+    let syn = guest.one();
+    let peer = guest.host.peers().pop().unwrap();
+    while guest.now < Duration::from_secs(10) {
+        guest.wait(millis(100));
+        guest.all();
+    }
+    guest.say_at(SYN | ACK, ISS, syn.seq.wrapping_add(1), &[]);
+    guest.acknowledges(ISS + 1);
+    peer.give(b"hello");
+    assert_eq!(guest.one().data, b"hello");
+    guest.wait(millis(200));
+    assert_eq!(guest.one().data, b"hello");
+}
+
+#[test]
+fn a_fin_is_taken_when_the_window_is_full_and_opens_no_other() {
+    for with_data in [false, true] {
+        let mut config = open();
+        config.limits.ring = 16 << 10;
+        let (mut guest, peer) = Guest::connected(config);
+        peer.set_room(0);
+        let all = pattern(0, 16 << 10);
+        let mut pieces = all.chunks(1024).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none();
+            let fin = if with_data && last { FIN } else { 0 };
+            guest.say(ACK | fin, piece);
+            guest.seq = guest.seq.wrapping_add(1024 + u32::from(fin));
+            guest.acknowledges(guest.seq);
+        }
+        if !with_data {
+            guest.say(FIN | ACK, &[]);
+            guest.seq = guest.seq.wrapping_add(1);
+            guest.acknowledges(guest.seq);
+        }
+        // Asked again, it says that there is no room: there is nothing more to come.
+        guest.say_at(ACK, guest.seq.wrapping_sub(1), guest.ack, &[]);
+        assert_eq!(guest.acknowledges(guest.seq).window, 0);
+        peer.set_room(usize::MAX);
+        guest.all();
+        assert!(peer.take() == all && peer.is_shut());
+    }
+}
+
+#[test]
+fn clients_that_come_faster_than_they_are_refused_do_not_keep_the_network() {
+    let mut config = NetworkConfig {
+        forwards: vec!["tcp:8080:80".parse().unwrap()],
+        ..open()
+    };
+    // Not enough for one.
+    config.limits.rings = 32 << 10;
+    let mut guest = Guest::new(config);
+    let listener = guest.host.peers().pop().unwrap();
+    for port in 1..=1000 {
+        listener.come(&[], (REMOTE, port).into());
+    }
+    let mut seen = 0;
+    let mut calls = 0;
+    while seen < 1000 {
+        guest.network.process(guest.now);
+        let stats = guest.network.stats();
+        let before = std::mem::replace(&mut seen, stats.tcp_accepted + stats.over_limit);
+        assert!((1..=256).contains(&(seen - before)), "{}", seen - before);
+        let at_once = (seen < 1000).then_some(Duration::ZERO);
+        assert_eq!(guest.network.timeout(guest.now), at_once);
+        calls += 1;
+    }
+    assert!(calls >= 4);
+}
+
+#[test]
+fn a_guest_that_is_always_asked_whether_it_is_there_is_not_asked_without_end() {
+    let mut config = open();
+    config.limits.tcp_idle = Duration::ZERO;
+    let mut guest = Guest::new(config);
+    guest.say(SYN, &[]);
+    guest.host.peers()[0].connect();
+    let answer = guest.one();
+    guest.seq = guest.seq.wrapping_add(1);
+    guest.ack = answer.seq.wrapping_add(1);
+    guest.say(ACK, &[]);
+    guest.wait(millis(1));
+    assert_eq!(guest.all().len(), 1);
+    assert_eq!(
+        guest.network.timeout(guest.now),
+        Some(Duration::from_secs(1))
+    );
+}

@@ -384,3 +384,29 @@ fn no_more_connections_are_made_than_may_be() {
     guest.until("a connection", |guest| guest.socket(handle).may_send());
     drop(listener);
 }
+
+#[test]
+fn urgent_bytes_are_in_the_stream_and_do_not_stop_it() {
+    let mut guest = Guest::new(open());
+    let (listener, at) = listen();
+    let handle = guest.connect(at, 40000);
+    guest.until("a connection", |guest| guest.socket(handle).may_send());
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(b"before").unwrap();
+    rustix::net::send(&stream, b"!", rustix::net::SendFlags::OOB).unwrap();
+    stream.write_all(b"after").unwrap();
+    let mut received = Vec::new();
+    guest.until("all bytes", |guest| {
+        let socket = guest.socket(handle);
+        if socket.can_recv() {
+            socket
+                .recv(|bytes| {
+                    received.extend_from_slice(bytes);
+                    (bytes.len(), ())
+                })
+                .unwrap();
+        }
+        received.len() >= 12
+    });
+    assert_eq!(received, b"before!after");
+}

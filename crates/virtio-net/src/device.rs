@@ -261,6 +261,8 @@ impl<B: NetBackend> Net<B> {
 
     /// Sends what waits, and receives.
     fn serve(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
+        // It is set again by those who have room: others do not wait for it.
+        self.receiving.limited = None;
         // A frame that the limit holds back goes first.
         if let Some((pair, _)) = self.sending.limited {
             self.transmit(pair, io)?;
@@ -386,7 +388,9 @@ impl<B: NetBackend> VirtioDevice for Net<B> {
         if self.active.is_none() {
             return;
         }
-        if self.announce_due || self.lanes.iter().any(|lane| lane.more) {
+        // Who has waited behind a frame goes on when that is gone, however it went.
+        let is_next = |lane: &Lane| lane.stalled && self.sending.limited.is_none();
+        if self.announce_due || self.lanes.iter().any(|lane| lane.more || is_next(lane)) {
             waits.within(Duration::ZERO);
         }
         let times = [
@@ -401,10 +405,14 @@ impl<B: NetBackend> VirtioDevice for Net<B> {
         self.wait_until(&times, waits);
     }
 
-    /// What is to be told of the link and the address is not saved, so it is told before.
+    /// What is to be told of the link and the address is not saved, so it is told before. A device that goes on after it
+    /// was saved takes the buffers again: frames that are there already will not be told of once more.
     fn quiesce(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         self.look_at_link(io);
         self.put_back(0, io);
+        for lane in self.lanes.iter_mut().take(self.pairs.into()) {
+            lane.more = true;
+        }
         Ok(())
     }
 

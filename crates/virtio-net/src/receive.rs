@@ -42,6 +42,8 @@ impl<B: NetBackend> Net<B> {
             let wanted = self.receiving.wanted;
             lane.room.fill(&mut queue, index, wanted)?;
             if lane.room.is_empty() || !self.receiving.is_paid(&*self.clock) {
+                // A frame that waits for room has time until it is tried again.
+                lane.held = None;
                 return Ok(());
             }
             if left == 0 || moved >= BYTES {

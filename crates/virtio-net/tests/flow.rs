@@ -369,6 +369,87 @@ fn queues_are_reset_one_by_one() {
 }
 
 #[test]
+fn a_limit_wakes_nobody_for_frames_that_have_no_room_any_more() {
+    let (mut guest, clock) = limited();
+    guest.start(RING_RESET);
+    for _ in 0..4 {
+        guest.give_room(1526);
+    }
+    for _ in 0..3 {
+        guest.arrive(&frame(1000));
+    }
+    assert!(guest.waits().delay.is_some());
+    write(&mut guest.device, mmio::QUEUE_SEL, 0);
+    write(&mut guest.device, mmio::QUEUE_RESET, 1);
+    clock.advance(Duration::from_secs(1));
+    guest.device.process_events();
+    assert!(guest.waits().is_empty(), "{:?}", guest.waits());
+}
+
+#[test]
+fn a_frame_that_does_not_fit_wakes_nobody_while_the_limit_holds_it_back() {
+    let (mut guest, clock) = limited();
+    guest.start(feature::MRG_RXBUF | feature::CTRL_VQ | feature::MQ);
+    let pairs = control::MQ_VQ_PAIRS_SET;
+    assert_eq!(guest.command(control::MQ, pairs, &[2, 0]), control::OK);
+    // By the one pair a frame waits for room, by the other many wait for the limit.
+    guest.give_room(100);
+    guest.arrive(&frame(1000));
+    for _ in 0..3 {
+        guest.offer_room(1, &[2100]);
+        assert!(guest.backend().give_by(1, &headed(&frame(2000))));
+    }
+    guest.notify(2);
+    assert_eq!(guest.received_by(1).len(), 2);
+    clock.advance(Duration::from_millis(150));
+    guest.device.process_events();
+    assert_eq!(guest.waits().delay, Some(Duration::from_millis(50)));
+    // None is lost by that.
+    clock.advance(Duration::from_secs(1));
+    for _ in 0..10 {
+        guest.offer_room(0, &[1000]);
+    }
+    guest.notify(0);
+    assert_eq!(guest.received(), [frame(1000)]);
+}
+
+#[test]
+fn who_waits_behind_a_frame_that_is_given_up_goes_on() {
+    let (mut guest, clock) = limited();
+    guest.start(RING_RESET | feature::CTRL_VQ | feature::MQ);
+    let pairs = control::MQ_VQ_PAIRS_SET;
+    assert_eq!(guest.command(control::MQ, pairs, &[2, 0]), control::OK);
+    for _ in 0..3 {
+        guest.send(&frame(1000));
+    }
+    guest.send_parts(1, &headed(&frame(60)), &[]);
+    write(&mut guest.device, mmio::QUEUE_SEL, 1);
+    write(&mut guest.device, mmio::QUEUE_RESET, 1);
+    for _ in 0..2 {
+        clock.advance(guest.waits().delay.unwrap());
+        guest.device.process_events();
+    }
+    assert_eq!(guest.sent(1), 1);
+    assert!(guest.waits().is_empty(), "{:?}", guest.waits());
+}
+
+#[test]
+fn a_device_that_goes_on_after_it_was_saved_misses_nothing() {
+    let (net, _) = script(&[Ok(60_000); 5]);
+    let mut guest = Guest::with(net, feature::MRG_RXBUF);
+    for _ in 0..5 {
+        guest.offer_room(0, &[60_000]);
+    }
+    guest.notify(0);
+    assert_eq!(guest.received().len(), 3);
+    guest.device.quiesce();
+    assert_eq!((guest.in_flight(0), guest.received().len()), (0, 0));
+    assert_eq!(guest.waits().delay, Some(Duration::ZERO));
+    guest.device.process_events();
+    assert_eq!(guest.received().len(), 2);
+}
+
+#[test]
 fn receive_buffers_are_put_back_in_their_order() {
     let mut guest = Guest::silent(feature::MRG_RXBUF);
     for len in [30, 40, 50, 1000, 1000, 1000] {

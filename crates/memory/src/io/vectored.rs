@@ -35,7 +35,7 @@ impl Durability {
 /// How many parts one system call moves: as many as the kernel looks at without much ado, below its `IOV_MAX` of 1024.
 const BATCH: usize = 64;
 
-/// The most parts that [`read`], [`write`], [`receive`] and [`send`] move.
+/// The most parts that [`read`], [`write()`], [`receive`] and [`send`] move.
 pub const MAX_PARTS: usize = BATCH;
 
 /// Reads from `file` at `offset`, in bytes, into `slices` in their order. Returns how many bytes were read: fewer than
@@ -124,7 +124,8 @@ pub fn write<'m>(
 }
 
 /// Receives from a stream socket into `slices` in their order, the first [`MAX_PARTS`] of them, without waiting. Returns
-/// how many bytes; 0 if the peer will send no more.
+/// how many bytes; 0 if the peer will send no more. If there is room for more, there are no more now: descriptors that
+/// come with the bytes, where a call of the kernel's stops, are closed.
 ///
 /// # Errors
 ///
@@ -133,7 +134,21 @@ pub fn receive<'m>(
     socket: impl AsFd,
     slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
 ) -> io::Result<usize> {
-    part(Call::Receive, &socket, slices)
+    let mut slices = slices;
+    let mut batch = Batch::new();
+    batch.fill(&mut slices)?;
+    let mut done = 0;
+    loop {
+        match batch.receive(&socket) {
+            Ok((moved, true)) if moved > 0 && moved < batch.bytes => {
+                done += moved;
+                batch.advance(moved);
+            }
+            Ok((moved, _)) => return Ok(done + moved),
+            Err(_) if done > 0 => return Ok(done),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Sends `slices` in their order to a stream socket, the first [`MAX_PARTS`] of them, without waiting and without a
@@ -146,7 +161,10 @@ pub fn send<'m>(
     socket: impl AsFd,
     slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
 ) -> io::Result<usize> {
-    part(Call::Send, &socket, slices)
+    let mut slices = slices;
+    let mut batch = Batch::new();
+    batch.fill(&mut slices)?;
+    batch.transfer(Call::Send, &socket, 0)
 }
 
 #[derive(Clone, Copy)]
@@ -155,7 +173,6 @@ enum Call {
     WriteAt(Durability),
     Read,
     Write,
-    Receive,
     Send,
 }
 
@@ -170,17 +187,6 @@ fn whole<'m>(
     if batch.len == BATCH && slices.next().is_some() {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    batch.transfer(call, file, 0)
-}
-
-/// As many slices as fit into one call.
-fn part<'m>(
-    call: Call,
-    file: &impl AsFd,
-    mut slices: impl Iterator<Item = io::Result<VolatileSlice<'m>>>,
-) -> io::Result<usize> {
-    let mut batch = Batch::new();
-    batch.fill(&mut slices)?;
     batch.transfer(call, file, 0)
 }
 
@@ -264,23 +270,50 @@ impl<'m> Batch<'m> {
                     }
                     Call::Read => libc::readv(fd, parts, len),
                     Call::Write => libc::writev(fd, parts, len),
-                    Call::Receive => libc::recvmsg(fd, &mut self.message(), libc::MSG_DONTWAIT),
                     Call::Send => {
                         libc::sendmsg(fd, &self.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                     }
                 }
             };
-            match usize::try_from(moved) {
-                Ok(moved) => return Ok(moved),
-                Err(_) => {
-                    let error = io::Error::last_os_error();
-                    if error.kind() != io::ErrorKind::Interrupted {
-                        return Err(error);
-                    }
-                }
+            if let Some(result) = result_of(moved) {
+                return result;
             }
         }
     }
+
+    /// Receives what one call gives. Also whether that was less than there is, for descriptors that came with it.
+    fn receive(&self, socket: &impl AsFd) -> io::Result<(usize, bool)> {
+        let fd = socket.as_fd().as_raw_fd();
+        let mut message = self.message();
+        loop {
+            // SAFETY: as in `transfer`; there is no room for an address or control data that the kernel could write to.
+            let moved = unsafe { libc::recvmsg(fd, &raw mut message, libc::MSG_DONTWAIT) };
+            if let Some(result) = result_of(moved) {
+                return result.map(|moved| (moved, message.msg_flags & libc::MSG_CTRUNC != 0));
+            }
+        }
+    }
+
+    /// Leaves out the first `count` bytes.
+    fn advance(&mut self, count: usize) {
+        let mut left = count.min(self.bytes);
+        self.bytes -= left;
+        for part in self.parts.iter_mut().take(self.len) {
+            let skipped = left.min(part.iov_len);
+            part.iov_base = part.iov_base.wrapping_byte_add(skipped);
+            part.iov_len -= skipped;
+            left -= skipped;
+        }
+    }
+}
+
+/// What a call has returned; nothing if it was interrupted.
+fn result_of(moved: libc::ssize_t) -> Option<io::Result<usize>> {
+    if let Ok(moved) = usize::try_from(moved) {
+        return Some(Ok(moved));
+    }
+    let error = io::Error::last_os_error();
+    (error.kind() != io::ErrorKind::Interrupted).then_some(Err(error))
 }
 
 impl Batch<'_> {

@@ -163,11 +163,14 @@ impl<H: Host> Network<H> {
         let key = flow.key;
         let mut sent = self.send_via(index, data);
         if let Err(error) = &sent
-            && error.kind() == ErrorKind::ConnectionRefused
+            && error.kind() != ErrorKind::WouldBlock
         {
-            // What was refused is an earlier one; this one has not been sent.
-            self.send_udp_error_for(&key, ErrorKind::ConnectionRefused);
+            // What failed may have been an earlier one; then this one has not been sent.
+            let why = error.kind();
             sent = self.send_via(index, data);
+            if sent.is_ok() {
+                self.send_earlier_error(&key, why);
+            }
         }
         sent.map_err(|error| {
             self.send_udp_error_for(&key, error.kind());
@@ -208,6 +211,19 @@ impl<H: Host> Network<H> {
         self.forget_datagrams(index);
         // The same number, which has just become free.
         let _ = self.open_udp(key);
+    }
+
+    /// What became of a datagram that was sent before.
+    fn send_earlier_error(&mut self, key: &DatagramKey, why: ErrorKind) {
+        if Unreachable::of(why).is_none() {
+            return;
+        }
+        let index = self.udp_keys.get(key);
+        let flow = index.and_then(|index| self.udp.get(*index));
+        if let Some(server) = flow.and_then(|flow| flow.resolver) {
+            self.resolvers.failed(server);
+        }
+        self.send_udp_error_for(key, why);
     }
 
     fn send_udp_error_for(&mut self, key: &DatagramKey, why: ErrorKind) {
@@ -273,16 +289,10 @@ impl<H: Host> Network<H> {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) => {
-                if Unreachable::of(error.kind()).is_none() {
-                    self.forget_datagrams(index);
-                    return None;
-                }
-                // The error has been taken by this: there may be more behind it.
+                // The error has been taken by this: there may be more behind it. It is of one datagram, and not of the
+                // flow, even if it is none of those that the guest is told of: that a router has a smaller MTU.
                 self.datagrams_event(index);
-                if let Some(server) = self.udp.get(index).and_then(|flow| flow.resolver) {
-                    self.resolvers.failed(server);
-                }
-                self.send_udp_error_for(&key, error.kind());
+                self.send_earlier_error(&key, error.kind());
                 self.next_reply(outlet)
             }
         }

@@ -18,6 +18,8 @@ use crate::tcp::{Flow, FlowKey, Outlet, Start};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// When the host is asked again after it could not take a connection.
 const REST: std::time::Duration = std::time::Duration::from_secs(1);
+/// How many connections of a forward are taken in one call: however fast they come, others have their turn.
+const ACCEPTS: usize = 256;
 /// The ports that connections from outside seem to come from (RFC 6335 §6).
 const FIRST_PORT: u16 = 49152;
 /// How many of them are looked at for one that is free.
@@ -81,10 +83,15 @@ impl<H: Host> Network<H> {
         }
     }
 
-    /// Accepts connections while there is room for them: the others wait at the host.
+    /// Accepts connections while there is room for them: the others wait at the host. If there are many, some wait for
+    /// the next call, which [`timeout`](Self::timeout) wants at once.
     pub(super) fn accept(&mut self) {
         for index in 0..u32::try_from(self.listeners.len()).unwrap_or(0) {
-            while self.accept_at(index) {}
+            for _ in 0..ACCEPTS {
+                if !self.accept_at(index) {
+                    break;
+                }
+            }
         }
     }
 
@@ -128,7 +135,9 @@ impl<H: Host> Network<H> {
     }
 
     fn open_inbound(&mut self, id: Id, socket: H::Socket, guest: SocketAddr, from: SocketAddr) {
-        let Some((key, limit)) = self.inbound_key(guest, from).zip(self.budget.start()) else {
+        // What it may hold is taken only for one that has a port.
+        let key = self.inbound_key(guest, from);
+        let Some((key, limit)) = key.and_then(|key| Some((key, self.budget.start()?))) else {
             self.stats.over_limit += 1;
             self.host.reset(socket);
             return;

@@ -124,6 +124,8 @@ impl<S> Flow<S> {
         self.take_syn(segment);
         self.heard(now);
         self.retry_at = None;
+        // How long the guest took to start says nothing of how long it takes to answer.
+        self.retries = 0;
         if acceptable {
             self.sender.una = segment.ack;
             self.state = State::Established;
@@ -196,7 +198,8 @@ impl<S> Flow<S> {
         match (len, window) {
             (0, 0) => segment.seq == next,
             (0, _) => inside(segment.seq),
-            (_, 0) => false,
+            // A FIN needs no room, and one that was refused might not be sent again for long.
+            (_, 0) => segment.is(flag::FIN) && segment.seq.wrapping_add(segment.len) == next,
             _ => inside(segment.seq) || inside(segment.seq.wrapping_add(len - 1)),
         }
     }
@@ -333,8 +336,7 @@ impl<S> Flow<S> {
         }
         let all = self.receiver.next == segment.seq.wrapping_add(segment.len);
         if segment.is(flag::FIN) && all {
-            self.receiver.next = self.receiver.next.wrapping_add(1);
-            self.receiver.ended = true;
+            self.receiver.take_fin();
             self.is_dirty = true;
             self.owe_ack();
         }
@@ -392,6 +394,15 @@ impl<S> Flow<S> {
 }
 
 impl super::flow::Receiver {
+    /// The guest's FIN has come, and all before it. It may be just beyond the window.
+    fn take_fin(&mut self) {
+        self.next = self.next.wrapping_add(1);
+        if before(self.edge, self.next) {
+            self.edge = self.next;
+        }
+        self.ended = true;
+    }
+
     /// The ring has so many new bytes.
     fn ring_takes(&mut self, payload: Payload<'_>, len: u32) {
         if matches!(payload, Payload::Staged) {

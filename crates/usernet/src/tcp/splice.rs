@@ -43,14 +43,13 @@ impl Budget {
 
     /// Takes what a new connection may hold from the guest: less when there is little.
     pub(crate) fn start(&mut self) -> Option<usize> {
-        let generous = if self.free > self.total / 2 {
-            4 * MIN_RING
-        } else {
-            MIN_RING
+        let generous = (4 * MIN_RING).min(self.ring);
+        let limit = match self.free.checked_sub(generous + MIN_RING) {
+            Some(left) if left >= self.total / 4 => generous,
+            _ => MIN_RING,
         };
-        let limit = generous.min(self.ring);
         // What goes to the guest is taken when there is something; so much there must be.
-        (self.take(limit + MIN_RING)).then_some(limit)
+        self.take(limit + MIN_RING).then_some(limit)
     }
 
     /// Gives back what [`start`](Self::start) took.

@@ -17,6 +17,8 @@ const MAX_SYN: Duration = Duration::from_secs(1);
 const MAX_UNANSWERED: u8 = 10;
 /// Between questions whether an idle guest is there.
 const KEEPALIVE: Duration = Duration::from_secs(75);
+/// The shortest time between them, however short an idle time is set.
+const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
 /// How long a connection is quiet before its empty buffers are given back.
 const QUIET: Duration = Duration::from_secs(10);
 /// How long the guest is waited for that is to be told that its connection is broken.
@@ -107,7 +109,7 @@ impl<S> Flow<S> {
             self.owed.keepalive = true;
             self.active_at = now
                 .saturating_sub(self.idle)
-                .saturating_add(KEEPALIVE.min(self.idle));
+                .saturating_add(KEEPALIVE.min(self.idle).max(MIN_KEEPALIVE));
         }
         Expiry::Goes
     }
