@@ -267,7 +267,10 @@ fn send_parts<B: Backend>(
             Ok(count) => {
                 let count = u32::try_from(count).unwrap_or(left).min(left);
                 left = left.saturating_sub(count);
-                skip(reader, count)?;
+                // Nobody looks for what is left, if nothing is.
+                if left > 0 {
+                    skip(reader, count)?;
+                }
             }
             Err(error) => match (queue_error(&error), error.kind()) {
                 (Some(error), _) => return Err(error),
