@@ -507,6 +507,23 @@ fn a_closed_window_is_asked_about_for_as_long_as_the_guest_answers() {
 }
 
 #[test]
+fn a_window_that_closes_when_it_was_to_be_used_is_asked_about_later() {
+    let (mut guest, peer) = Guest::connected(open());
+    guest.window = 1;
+    guest.say(ACK, &[]);
+    peer.give(&pattern(0, 5000));
+    guest.nothing();
+    // It is time to use what little there is; then it is gone.
+    guest.wait(guest.network.timeout(guest.now).unwrap());
+    guest.window = 0;
+    guest.say(ACK, &[]);
+    guest.nothing();
+    assert!(!guest.network.has_frame(), "it has a turn without end");
+    guest.wait(guest.network.timeout(guest.now).unwrap());
+    assert_eq!(guest.one().data, b"", "it is asked about");
+}
+
+#[test]
 fn a_small_window_is_used_after_a_while() {
     let (mut guest, peer) = Guest::connected(open());
     guest.window = 1;
