@@ -254,10 +254,10 @@ impl Play {
     }
 
     fn restore(&mut self) {
-        self.restores += 1;
-        if self.restores > 4 {
+        if self.restores == 4 {
             return;
         }
+        self.restores += 1;
         self.device.quiesce();
         let (host, clock) = (MemoryHost::default(), ManualClock::default());
         host.listen(1, 2, CAPACITY);
