@@ -121,7 +121,6 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "for protocols that need it")]
     /// The image as an ELF, which it has to be: else `otherwise` is wrong with it.
     pub(crate) fn elf_for<E>(&self, otherwise: impl FnOnce() -> E) -> Result<&Elf, BadImage>
     where
@@ -139,9 +138,20 @@ impl<'a> Candidate<'a> {
         self.elf.as_ref()?.as_ref().ok()
     }
 
-    /// Whether an earlier protocol found that the image is made for it.
-    pub(crate) fn is_claimed(&self) -> bool {
-        self.claimed.get()
+    /// Fails if an ELF is for something else than to be taken for a kernel, unless a person insists on the protocol, who
+    /// knows more than can be seen.
+    pub(crate) fn check_unclaimed(&self, elf: &Elf, protocol: Protocol) -> Result<(), Refusal> {
+        if self.asked == Some(protocol) {
+            return Ok(());
+        }
+        if let Some(mark) = elf.program {
+            return Err(format!("a program of an operating system: {mark}").into());
+        }
+        // Linux's kernels have a PVH entry, too.
+        if self.claimed.get() && elf.notes.pvh.is_none() {
+            return Err("made for another protocol".into());
+        }
+        Ok(())
     }
 
     /// What each protocol says, in the order of preference, until `enough`.

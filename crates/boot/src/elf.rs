@@ -91,7 +91,6 @@ pub(crate) struct Elf {
     /// Sorted by physical address; without overlaps, never empty.
     pub(crate) segments: Vec<Segment>,
     pub(crate) notes: Notes,
-    #[allow(dead_code, reason = "for protocols that need it")]
     /// Where its sections are said to be.
     pub(crate) sections: Sections,
     /// By what it is an ordinary program of an operating system, if it is.
@@ -133,6 +132,20 @@ impl Elf {
         self.segments
             .iter()
             .find(|segment| segment.range().contains(&address))
+    }
+
+    /// Where the entry point lies in memory. It is a virtual address; linkers' scripts for kernels also give the physical
+    /// ones.
+    pub(crate) fn physical_entry(&self) -> u64 {
+        let holds = |segment: &&Segment| {
+            let offset = self.entry.checked_sub(segment.virtual_address);
+            offset.is_some_and(|offset| offset < segment.memory_size)
+        };
+        let segment = self.segments.iter().find(holds);
+        segment.map_or(self.entry, |segment| {
+            let offset = self.entry.wrapping_sub(segment.virtual_address);
+            offset.saturating_add(segment.physical_address)
+        })
     }
 
     /// Fails unless the ELF has 64 bits and is linked at a fixed address.

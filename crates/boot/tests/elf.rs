@@ -416,7 +416,8 @@ fn a_protocol_that_is_not_offered_names_those_that_are() {
     let error = "pv".parse::<Protocol>().unwrap_err();
     assert_eq!(
         error,
-        "unknown boot protocol \"pv\": expected one of direct, pvh, linux-elf, linux-bzimage"
+        "unknown boot protocol \"pv\": expected one of direct, pvh, multiboot2, multiboot, \
+         linux-elf, linux-bzimage, elf32, flat"
     );
     assert_eq!("pvh".parse(), Ok(Protocol::Pvh));
 }
