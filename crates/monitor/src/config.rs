@@ -38,6 +38,8 @@ pub struct MachineConfig {
     pub virtio: Vec<VirtioConfig>,
     /// How a kernel is told of its virtio devices.
     pub announce: Announce,
+    /// Which devices it has besides.
+    pub machine: MachineKind,
     /// What a reset does.
     pub on_reset: OnReset,
     /// How long the machine may run, from its first start.
@@ -64,12 +66,24 @@ impl MachineConfig {
             devices: Vec::new(),
             virtio: Vec::new(),
             announce: Announce::default(),
+            machine: MachineKind::default(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),
             timeline: None,
         }
     }
+}
+
+/// The kind of a machine: which devices it has beside those that are configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MachineKind {
+    /// Those that kernels and unikernels expect.
+    #[default]
+    Standard,
+    /// Those that test kernels examine a machine by, too: what `kvm-unit-tests` needs of QEMU's `pc-testdev` and `fw_cfg`.
+    Test,
 }
 
 /// What happens when the guest resets its machine.

@@ -46,13 +46,14 @@ mod machine;
 mod net;
 mod options;
 mod outcome;
+mod test_machine;
 mod timeline;
 mod user_net;
 mod virtio;
 mod vsock;
 
 pub use balloon::{balloon_device, parse_balloon};
-pub use config::{Input, MachineConfig, OnReset};
+pub use config::{Input, MachineConfig, MachineKind, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};
