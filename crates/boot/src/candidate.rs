@@ -94,7 +94,7 @@ impl From<BootError> for Refusal {
 impl<'a> Candidate<'a> {
     /// Reads what an ELF is made of, if it is one.
     pub(crate) fn new(image: &'a Image, asked: Option<Protocol>) -> Result<Self, BootError> {
-        let identity = identify(image)?;
+        let mut identity = identify(image)?;
         let elf = match identity.format {
             Format::Elf => match Elf::parse(image) {
                 Ok(elf) => Some(Ok(elf)),
@@ -103,6 +103,13 @@ impl<'a> Candidate<'a> {
             },
             _ => None,
         };
+        if let Some(Ok(Elf {
+            program: Some(mark),
+            ..
+        })) = &elf
+        {
+            identity.is_marked_as_program(mark);
+        }
         Ok(Self {
             image,
             asked,

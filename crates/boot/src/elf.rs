@@ -30,7 +30,7 @@ const PF_R: u32 = 4;
 
 /// `ELFOSABI_GNU`: uses what only Linux's C library gives a program.
 const OS_ABI_GNU: u8 = 3;
-/// Where linkers put programs of x86-64 unless they are told otherwise.
+/// Where linkers put programs of x86-64 unless they are told otherwise; those of i386 lie higher.
 const DEFAULT_BASE: u64 = 0x40_0000;
 
 /// A loadable segment (`PT_LOAD`), already checked against the image's length and for overflow.
@@ -227,7 +227,10 @@ impl ProgramHeader {
 fn program(header: &Header, headers: &[ProgramHeader], notes: &Notes) -> Option<&'static str> {
     let has = |kind| headers.iter().any(|header| header.kind == kind);
     let with_headers = |header: &&ProgramHeader| {
-        header.kind == PT_LOAD && header.offset == 0 && header.virtual_address == DEFAULT_BASE
+        header.kind == PT_LOAD
+            && header.offset == 0
+            && header.virtual_address >= DEFAULT_BASE
+            && header.virtual_address == header.physical_address
     };
     if has(PT_INTERP) {
         Some("a dynamic linker is named (PT_INTERP)")
@@ -236,7 +239,7 @@ fn program(header: &Header, headers: &[ProgramHeader], notes: &Notes) -> Option<
     } else if header.os_abi == OS_ABI_GNU {
         Some("EI_OSABI is 3 (GNU/Linux)")
     } else if has(PT_GNU_STACK) && headers.iter().any(|header| with_headers(&header)) {
-        Some("linked with its headers at 0x400000, where programs lie")
+        Some("linked with its headers at or above 0x400000, where programs lie")
     } else {
         None
     }
