@@ -27,19 +27,24 @@ mod echo;
 pub mod elf;
 pub mod elf_layout;
 pub mod envelope;
+pub mod flat;
 mod guest;
 pub mod i8042;
+pub mod identify;
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
 pub mod ioapic;
 mod libfuzzer;
 pub mod mmio;
+pub mod multiboot;
+pub mod multiboot2;
 pub mod parse;
 pub mod pic;
 pub mod power;
 pub mod rtc;
 pub mod serial;
 pub mod state;
+pub mod test_device;
 pub mod usernet;
 pub mod virtio_balloon;
 pub mod virtio_blk;
@@ -76,15 +81,20 @@ pub const TARGETS: &[Target] = &[
     Target::new("elf", elf::run),
     Target::new("elf_layout", elf_layout::run),
     Target::new("envelope", envelope::run),
+    Target::new("flat", flat::run),
     Target::new("i8042", i8042::run),
+    Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
     Target::new("mmio", mmio::run),
+    Target::new("multiboot", multiboot::run),
+    Target::new("multiboot2", multiboot2::run),
     Target::new("parse", parse::run),
     Target::new("pic", pic::run),
     Target::new("power", power::run),
     Target::new("rtc", rtc::run),
     Target::new("serial", serial::run),
     Target::new("state", state::run),
+    Target::new("test_device", test_device::run),
     Target::new("usernet", usernet::run),
     Target::new("virtio_balloon", virtio_balloon::run),
     Target::new("virtio_blk", virtio_blk::run),
