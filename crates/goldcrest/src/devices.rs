@@ -92,12 +92,6 @@ fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
     if options.image.is_none() {
         return Ok(false);
     }
-    let protocol = match options.format {
-        Some(protocol) => Some(protocol),
-        None => goldcrest_boot::inspect(image)?
-            .offers
-            .first()
-            .map(|offer| offer.protocol),
-    };
-    Ok(protocol != Some(Protocol::Direct))
+    let protocol = goldcrest_boot::protocol_of(image, options.format)?;
+    Ok(protocol != Protocol::Direct)
 }
