@@ -1,14 +1,14 @@
 //! What can be wrong with the content of an image.
 
+use crate::BadMultiboot;
+
 /// Why an image is refused. Each message carries the value that was found and, where there is one, the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum BadImage {
-    #[error(
-        "not a kernel or unikernel: begins with {begins}{hint}; expected an ELF64 or a bzImage"
-    )]
-    UnknownFormat { begins: String, hint: &'static str },
+    #[error("not a kernel or unikernel: {what}; expected an ELF, a bzImage or a Multiboot header")]
+    NotBootable { what: String },
     #[error("{what} ends at byte {end}, but the image has {len}: it is truncated or damaged")]
     Truncated {
         what: &'static str,
@@ -17,19 +17,23 @@ pub enum BadImage {
     },
 
     #[error(
-        "ELF class {class}, data encoding {data}, version {version}: expected 2, 1, 1 (64-bit, little-endian)"
+        "ELF class {class}, data encoding {data}, version {version}: expected 1 or 2, 1, 1 (32- or 64-bit, little-endian)"
     )]
-    NotElf64 { class: u8, data: u8, version: u8 },
+    ElfIdent { class: u8, data: u8, version: u8 },
     #[error("ELF for machine {found}: expected 62 (x86-64)")]
     Machine { found: u16 },
+    #[error("ELF of 32 bits for machine {found}: expected 3 (i386) or 62 (x86-64)")]
+    Machine32 { found: u16 },
+    #[error("an ELF of 32 bits: expected 64")]
+    Elf32,
     #[error(
         "a position-independent ELF (type 3): link it at a fixed address (-no-pie, -C relocation-model=static)"
     )]
     PositionIndependent,
     #[error("ELF type {found}: expected 2 (executable)")]
     NotExecutable { found: u16 },
-    #[error("program headers of {size} bytes: expected 56")]
-    ProgramHeaderSize { size: u16 },
+    #[error("program headers of {size} bytes: expected {expected}")]
+    ProgramHeaderSize { size: u16, expected: usize },
     #[error("{count} program headers: at most {limit} are read")]
     TooManyProgramHeaders { count: u16, limit: u16 },
     #[error("no loadable segment (PT_LOAD)")]
@@ -115,6 +119,15 @@ pub enum BadImage {
     },
     #[error("{what} {entry:#x} exceeds 32-bit addresses")]
     EntryOver4GiB { what: &'static str, entry: u64 },
+
+    #[error("{what} {entry:#x} exceeds what real mode can address (1 MiB)")]
+    EntryOver1MiB { what: &'static str, entry: u64 },
+    #[error(
+        "the entry point {entry:#x} lies outside of the flat binary, which has {len} bytes at {start:#x}"
+    )]
+    FlatEntry { entry: u64, start: u64, len: u64 },
+    #[error(transparent)]
+    Multiboot(#[from] BadMultiboot),
 
     #[error("boot flag {found:#06x} at 0x1fe: expected 0xaa55")]
     BootFlag { found: u16 },

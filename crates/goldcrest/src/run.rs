@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use goldcrest_boot::{Announce, Image};
+use goldcrest_boot::{Announce, BootError, Image, Module};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    ConsoleConfig, DiskConfig, Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage,
-    StopReason,
+    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
+    Output, Stage, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -60,7 +60,8 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
-    let taken = taken(&image, initrd.as_ref(), &options.disk);
+    let modules = modules(options)?;
+    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk);
     let (output, mut input) = serial(&options.serial, &taken)?;
     if options.console.contains(&ConsoleConfig::Stdio) {
         // What is typed has one reader.
@@ -68,13 +69,18 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     }
     let control = Arc::default();
     let virtio = devices::virtio(options, &image, &taken, &control)?;
-    let mut words = vec![options.cmdline.as_str()];
+    let name = match (options.machine, &options.image) {
+        (args::MachineKind::Test, Some(path)) => path.to_string_lossy(),
+        _ => "".into(),
+    };
+    let mut words = vec![&*name, options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
     Ok(MachineConfig {
         initrd,
+        modules,
         cmdline: words.join(" "),
-        protocol: options.protocol,
+        protocol: options.format,
         memory: memory_config(options),
         cpus: options.cpus,
         output,
@@ -83,6 +89,11 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         announce: match options.announce {
             args::Announce::Acpi => Announce::Acpi,
             args::Announce::Cmdline => Announce::CommandLine,
+            args::Announce::DeviceTree => Announce::DeviceTree,
+        },
+        machine: match options.machine {
+            args::MachineKind::Standard => MachineKind::Standard,
+            args::MachineKind::Test => MachineKind::Test,
         },
         on_reset: match options.on_reset {
             args::OnReset::Exit => OnReset::Exit,
@@ -92,6 +103,16 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         control,
         ..MachineConfig::new(image)
     })
+}
+
+fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
+    let modules = options.module.iter().map(|module| {
+        Ok(Module {
+            image: Image::open(&module.path)?,
+            arguments: module.arguments.clone(),
+        })
+    });
+    modules.collect()
 }
 
 fn memory_config(options: &RunOptions) -> MemoryConfig {
@@ -128,8 +149,14 @@ fn serial(target: &Path, taken: &[Metadata]) -> Result<(Output, Option<Input>), 
 }
 
 /// The files that the guest is started from, and those that it writes to.
-fn taken(image: &Image, initrd: Option<&Image>, disks: &[DiskConfig]) -> Vec<Metadata> {
+fn taken(
+    image: &Image,
+    initrd: Option<&Image>,
+    modules: &[Module],
+    disks: &[DiskConfig],
+) -> Vec<Metadata> {
     let images = [Some(image), initrd].into_iter().flatten();
+    let images = images.chain(modules.iter().map(|module| &module.image));
     let images = images.filter_map(|image| image.file()?.metadata().ok());
     let disks = disks
         .iter()

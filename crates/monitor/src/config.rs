@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goldcrest_boot::{Announce, Image, Protocol};
+use goldcrest_boot::{Announce, Image, Module, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
@@ -18,6 +18,8 @@ pub struct MachineConfig {
     pub image: Image,
     /// An initial RAM disk.
     pub initrd: Option<Image>,
+    /// Modules, for protocols that have them.
+    pub modules: Vec<Module>,
     /// The guest's command line.
     pub cmdline: String,
     /// How the image is started; None chooses by what it offers.
@@ -36,6 +38,8 @@ pub struct MachineConfig {
     pub virtio: Vec<VirtioConfig>,
     /// How a kernel is told of its virtio devices.
     pub announce: Announce,
+    /// Which devices it has besides.
+    pub machine: MachineKind,
     /// What a reset does.
     pub on_reset: OnReset,
     /// How long the machine may run, from its first start.
@@ -52,6 +56,7 @@ impl MachineConfig {
         Self {
             image,
             initrd: None,
+            modules: Vec::new(),
             cmdline: String::new(),
             protocol: None,
             memory: MemoryConfig::default(),
@@ -61,12 +66,24 @@ impl MachineConfig {
             devices: Vec::new(),
             virtio: Vec::new(),
             announce: Announce::default(),
+            machine: MachineKind::default(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),
             timeline: None,
         }
     }
+}
+
+/// The kind of a machine: which devices it has beside those that are configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MachineKind {
+    /// Those that kernels and unikernels expect.
+    #[default]
+    Standard,
+    /// Those that test kernels examine a machine by, too: what `kvm-unit-tests` needs of QEMU's `pc-testdev` and `fw_cfg`.
+    Test,
 }
 
 /// What happens when the guest resets its machine.

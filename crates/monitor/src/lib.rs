@@ -46,13 +46,14 @@ mod machine;
 mod net;
 mod options;
 mod outcome;
+mod test_machine;
 mod timeline;
 mod user_net;
 mod virtio;
 mod vsock;
 
 pub use balloon::{balloon_device, parse_balloon};
-pub use config::{Input, MachineConfig, OnReset};
+pub use config::{Input, MachineConfig, MachineKind, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};
@@ -67,7 +68,7 @@ pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device
 pub use vsock::{parse_vsock, vsock_device};
 
 /// What a configuration is made of, from the crates below.
-pub use goldcrest_boot::{Announce, Image, Protocol};
+pub use goldcrest_boot::{Announce, Image, Module, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
 /// What a balloon does.

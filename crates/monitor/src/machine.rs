@@ -23,7 +23,9 @@ use crate::cpu::{Board, End, WakeCpu};
 use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::input::SerialInput;
-use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring, virtio};
+use crate::{
+    MachineConfig, MachineKind, MonitorError, OnReset, Outcome, Stage, Wiring, test_machine, virtio,
+};
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -190,6 +192,7 @@ fn load(
     let boot = BootConfig {
         cmdline: &config.cmdline,
         initrd: config.initrd.as_ref(),
+        modules: &config.modules,
         cpus: config.cpus,
         protocol: config.protocol,
         tsc_khz,
@@ -279,6 +282,9 @@ fn board(
         Range::new(ioapic::ADDRESS, ioapic::LEN)?,
         shared(ioapic.clone()),
     )?;
+    if config.machine == MachineKind::Test {
+        test_machine::add_devices(config, &isa, &mut ports, &mut memory)?;
+    }
     let wiring = Wiring { ram, isa: &isa };
     for device in &config.devices {
         device.add(&wiring, &mut ports, &mut memory)?;
