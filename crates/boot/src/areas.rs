@@ -19,6 +19,8 @@ pub enum AreaKind {
     Stack,
     /// The initial RAM disk.
     Initrd,
+    /// A module; the initial RAM disk is one where a protocol has modules.
+    Module,
     /// What the guest is told: boot information, command line, memory map.
     BootInfo,
     /// Page tables, descriptor tables: what the processor is told.
@@ -36,6 +38,7 @@ impl fmt::Display for AreaKind {
             Self::Image => "the image",
             Self::Stack => "the stack",
             Self::Initrd => "the initial RAM disk",
+            Self::Module => "a module",
             Self::BootInfo => "the boot information",
             Self::Tables => "the processor's tables",
             Self::Acpi => "the ACPI tables",
@@ -130,7 +133,18 @@ impl Areas {
         len: u64,
         limit: u64,
     ) -> Result<u64, BootError> {
-        let gap = self.find_lowest(what, len, limit)?;
+        self.lowest_in(kind, what, len, 0..limit)
+    }
+
+    /// Takes the lowest gap in a range for `len` bytes, in whole pages.
+    pub(crate) fn lowest_in(
+        &mut self,
+        kind: AreaKind,
+        what: &'static str,
+        len: u64,
+        range: Range<u64>,
+    ) -> Result<u64, BootError> {
+        let gap = self.find_lowest_in(what, len, range)?;
         let start = gap.start;
         self.insert(kind, gap);
         Ok(start)
@@ -143,10 +157,25 @@ impl Areas {
         len: u64,
         limit: u64,
     ) -> Result<Range<u64>, BootError> {
+        self.find_lowest_in(what, len, 0..limit)
+    }
+
+    /// Finds the lowest gap for `len` bytes in a range that begins with a page, in whole pages.
+    fn find_lowest_in(
+        &self,
+        what: &'static str,
+        len: u64,
+        range: Range<u64>,
+    ) -> Result<Range<u64>, BootError> {
+        let limit = range.end;
         let pages = pages(len).ok_or_else(|| self.no_room(what, len, limit))?;
-        let mut gaps = self.gaps(limit);
-        let gap = gaps.find(|gap| gap.end - gap.start >= pages);
-        gap.map(|gap| gap.start..gap.start + pages)
+        let mut starts = self.gaps(limit).filter_map(|gap| {
+            let start = gap.start.max(range.start);
+            (gap.end.checked_sub(start)? >= pages).then_some(start)
+        });
+        let start = starts.next();
+        start
+            .map(|start| start..start + pages)
             .ok_or_else(|| self.no_room(what, len, limit))
     }
 

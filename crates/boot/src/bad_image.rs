@@ -5,10 +5,8 @@
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum BadImage {
-    #[error(
-        "not a kernel or unikernel: begins with {begins}{hint}; expected an ELF64 or a bzImage"
-    )]
-    UnknownFormat { begins: String, hint: &'static str },
+    #[error("not a kernel or unikernel: {what}; expected an ELF, a bzImage or a Multiboot header")]
+    NotBootable { what: String },
     #[error("{what} ends at byte {end}, but the image has {len}: it is truncated or damaged")]
     Truncated {
         what: &'static str,
@@ -17,19 +15,23 @@ pub enum BadImage {
     },
 
     #[error(
-        "ELF class {class}, data encoding {data}, version {version}: expected 2, 1, 1 (64-bit, little-endian)"
+        "ELF class {class}, data encoding {data}, version {version}: expected 1 or 2, 1, 1 (32- or 64-bit, little-endian)"
     )]
-    NotElf64 { class: u8, data: u8, version: u8 },
+    ElfIdent { class: u8, data: u8, version: u8 },
     #[error("ELF for machine {found}: expected 62 (x86-64)")]
     Machine { found: u16 },
+    #[error("ELF of 32 bits for machine {found}: expected 3 (i386) or 62 (x86-64)")]
+    Machine32 { found: u16 },
+    #[error("an ELF of 32 bits: expected 64")]
+    Elf32,
     #[error(
         "a position-independent ELF (type 3): link it at a fixed address (-no-pie, -C relocation-model=static)"
     )]
     PositionIndependent,
     #[error("ELF type {found}: expected 2 (executable)")]
     NotExecutable { found: u16 },
-    #[error("program headers of {size} bytes: expected 56")]
-    ProgramHeaderSize { size: u16 },
+    #[error("program headers of {size} bytes: expected {expected}")]
+    ProgramHeaderSize { size: u16, expected: usize },
     #[error("{count} program headers: at most {limit} are read")]
     TooManyProgramHeaders { count: u16, limit: u16 },
     #[error("no loadable segment (PT_LOAD)")]

@@ -56,14 +56,34 @@ pub enum BootError {
         problem: BadImage,
     },
     /// A protocol was asked for that the image does not offer.
-    #[error("{image}: cannot be started by {asked}: it offers {offered}")]
+    #[error("{image}: cannot be started by {asked}: {reason}; it offers {offered}")]
     NotOffered {
         /// The image.
         image: String,
         /// What was asked for.
         asked: Protocol,
+        /// Why not.
+        reason: String,
         /// What the image offers, in words.
         offered: String,
+    },
+    /// Modules for a guest that is told of none.
+    #[error(
+        "{image}: started by {protocol}, which has no modules: give it one file by --initrd, or choose another protocol"
+    )]
+    Modules {
+        /// The image.
+        image: String,
+        /// How it is started.
+        protocol: Protocol,
+    },
+    /// A module's arguments have a zero byte, at which a guest would end them.
+    #[error("the arguments of module {module} have a zero byte at {offset}")]
+    ModuleArguments {
+        /// The module.
+        module: String,
+        /// Where.
+        offset: usize,
     },
     /// A part of the image lies where the guest has no RAM.
     #[error(

@@ -8,8 +8,8 @@
 //! | [`Protocol`] | image | the guest starts in | it is told by |
 //! |---|---|---|---|
 //! | [`Direct`](Protocol::Direct) | ELF64 with a Goldcrest note | 64-bit mode, ring 3 or 0, on the host's tables | `BootInfo` in `rdi` |
-//! | [`Pvh`](Protocol::Pvh) | ELF64 with Xen's note 18 | 32-bit protected mode | `hvm_start_info` in `ebx` |
-//! | [`LinuxElf`](Protocol::LinuxElf) | vmlinux | 64-bit mode, ring 0 | `boot_params` in `rsi` |
+//! | [`Pvh`](Protocol::Pvh) | ELF with Xen's note 18 | 32-bit protected mode | `hvm_start_info` in `ebx` |
+//! | [`LinuxElf`](Protocol::LinuxElf) | ELF64 vmlinux | 64-bit mode, ring 0 | `boot_params` in `rsi` |
 //! | [`LinuxBzImage`](Protocol::LinuxBzImage) | bzImage | 64-bit mode, ring 0 | `boot_params` in `rsi` |
 //!
 //! An image that offers several is started by the first of this list, unless [`BootConfig::protocol`] says otherwise.
@@ -70,21 +70,25 @@ mod areas;
 mod bad_image;
 mod boot_info;
 mod boot_params;
+mod candidate;
 mod descriptors;
 mod device_tree;
 mod direct;
 mod elf;
 mod error;
 mod hardware;
+mod identify;
 mod image;
 mod inspect;
 mod linux;
 mod load;
 mod mapping;
 mod memory_map;
+mod module;
 mod note;
 mod paging;
 mod pc;
+mod protocol;
 mod pvh;
 mod setup_header;
 
@@ -94,7 +98,10 @@ pub use direct::DEFAULT_STACK_SIZE;
 pub use elf::{MAX_PROGRAM_HEADERS, Segment};
 pub use error::BootError;
 pub use hardware::{Announce, Hardware, MmioDevice};
+pub use identify::Format;
 pub use image::Image;
-pub use inspect::{Format, Inspection, Offer, inspect};
-pub use load::{BootConfig, Copied, Loaded, MAX_CMDLINE, MAX_CPUS, Protocol, load, load_with};
+pub use inspect::{Inspection, NotOffered, Offer, inspect, inspect_as};
+pub use load::{BootConfig, Copied, Loaded, MAX_CMDLINE, MAX_CPUS, load, load_with};
+pub use module::Module;
+pub use protocol::Protocol;
 pub use setup_header::SetupHeader;

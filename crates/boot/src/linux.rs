@@ -8,12 +8,13 @@ use goldcrest_x86::{DescriptorTable, Registers, Segment, SystemRegisters, cr0, c
 
 use crate::areas::AreaKind;
 use crate::boot_params::BootParams;
+use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
 use crate::load::Loader;
 use crate::paging::{Access, PageTables};
 use crate::pc::{LOW_END, terminated_cmdline};
 use crate::setup_header::{ENTRY_64, SetupHeader};
-use crate::{BootConfig, BootError, Hardware, Image, Loaded, MAX_CMDLINE, Protocol};
+use crate::{BootConfig, BootError, Format, Hardware, Image, Loaded, MAX_CMDLINE, Protocol};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -30,8 +31,93 @@ const GDT_SIZE: u16 = 0x30;
 /// The command line follows the GDT in its page.
 const CMDLINE_OFFSET: u64 = 0x40;
 
+/// What both kinds of kernel get.
+const PASSES: [&str; 2] = [
+    "64-bit mode in ring 0 on an identity mapping, rsi = boot_params",
+    "in them: command line, initial RAM disk, e820 memory map, ACPI",
+];
+
+/// An ELF that is taken for a kernel.
+struct Vmlinux<'c>(&'c Elf);
+
+/// Nothing says that an ELF is a vmlinux. It is taken for one if it is for nothing else.
+pub(crate) fn probe_elf<'c>(candidate: &'c Candidate<'_>) -> Probed<'c> {
+    let elf = candidate.elf()?;
+    if elf.notes.direct.is_some() {
+        return Err("made for direct entry, by its note".into());
+    }
+    // A person who insists knows more than can be seen.
+    if candidate.asked != Some(Protocol::LinuxElf) {
+        if let Some(mark) = elf.program {
+            return Err(format!("a program of an operating system: {mark}").into());
+        }
+        if candidate.is_claimed() && elf.notes.pvh.is_none() {
+            return Err("made for another protocol".into());
+        }
+    }
+    if let Err(problem) = elf.check_fixed_64() {
+        return Err(problem.to_string().into());
+    }
+    Ok(Box::new(Vmlinux(elf)))
+}
+
+impl Bootable for Vmlinux<'_> {
+    fn protocol(&self) -> Protocol {
+        Protocol::LinuxElf
+    }
+
+    fn entry(&self) -> u64 {
+        self.0.entry
+    }
+
+    fn because(&self) -> String {
+        "an ELF64 executable at fixed addresses: taken for a vmlinux".into()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        PASSES.map(String::from).into()
+    }
+
+    fn load(&self, job: &Job<'_>) -> Result<Loaded, BootError> {
+        load_elf(job.image, self.0, job.ram, job.config, job.hardware)
+    }
+}
+
+/// A bzImage.
+struct BzImage(SetupHeader);
+
+/// Looks for the setup header.
+pub(crate) fn probe_bzimage<'c>(candidate: &'c Candidate<'_>) -> Probed<'c> {
+    if candidate.identity.format != Format::BzImage {
+        return Err("no setup header (\"HdrS\" at 0x202)".into());
+    }
+    Ok(Box::new(BzImage(SetupHeader::parse(candidate.image)?)))
+}
+
+impl Bootable for BzImage {
+    fn protocol(&self) -> Protocol {
+        Protocol::LinuxBzImage
+    }
+
+    fn entry(&self) -> u64 {
+        self.0.preferred_address.saturating_add(ENTRY_64)
+    }
+
+    fn because(&self) -> String {
+        "a setup header at 0x1f1 with a 64-bit entry (xloadflags bit 0 at 0x236)".into()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        PASSES.map(String::from).into()
+    }
+
+    fn load(&self, job: &Job<'_>) -> Result<Loaded, BootError> {
+        load_bzimage(job.image, &self.0, job.ram, job.config, job.hardware)
+    }
+}
+
 /// Loads a bzImage.
-pub(crate) fn load_bzimage(
+fn load_bzimage(
     image: &Image,
     header: &SetupHeader,
     ram: &GuestRam,
@@ -62,7 +148,7 @@ pub(crate) fn load_bzimage(
 }
 
 /// Loads a vmlinux.
-pub(crate) fn load_elf(
+fn load_elf(
     image: &Image,
     elf: &Elf,
     ram: &GuestRam,

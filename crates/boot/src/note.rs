@@ -13,34 +13,65 @@ pub(crate) const MAX_SIZE: u64 = 64 * 1024;
 const DIRECT_ENTRY: &str = "direct entry";
 const PVH_ENTRY: &str = "PVH entry";
 
+/// `NT_GNU_ABI_TAG` (Linux Standard Base, "Note Section"), with the operating system's number first.
+const GNU_NAME: &[u8] = b"GNU\0";
+const GNU_TYPE_ABI_TAG: u32 = 1;
+const GNU_ABI_LINUX: [u8; 4] = [0; 4];
+/// What Go's linker marks its programs with (Go, `cmd/link/internal/ld/elf.go`).
+const GO_NAME: &[u8] = b"Go\0\0";
+
+/// What a note says, and where in the image it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<T> {
+    pub(crate) value: T,
+    /// Offset of the note in the image.
+    pub(crate) at: u64,
+}
+
 /// The notes that this loader knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Notes {
-    pub(crate) direct: Option<DirectEntry>,
+    pub(crate) direct: Option<Found<DirectEntry>>,
     /// The 32-bit entry point of PVH.
-    pub(crate) pvh: Option<u64>,
+    pub(crate) pvh: Option<Found<u64>>,
+    /// By which note the image is an ordinary program.
+    pub(crate) program: Option<&'static str>,
 }
 
 impl Notes {
-    /// Reads the notes of one segment; `align` is its `p_align`.
-    pub(crate) fn add(&mut self, mut bytes: &[u8], align: u64) -> Result<(), BadImage> {
+    /// Reads the notes of one segment; `align` is its `p_align`, `offset` where it is in the image.
+    pub(crate) fn add(&mut self, bytes: &[u8], align: u64, offset: u64) -> Result<(), BadImage> {
         let align = if align == 8 { 8 } else { 4 };
-        while !bytes.is_empty() {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let at = offset.saturating_add((bytes.len() - left.len()) as u64);
             let (note, rest) =
-                split(bytes, align).ok_or(BadImage::NoteTruncated { left: bytes.len() })?;
-            self.take(&note)?;
-            bytes = rest;
+                split(left, align).ok_or(BadImage::NoteTruncated { left: left.len() })?;
+            self.take(&note, at)?;
+            left = rest;
         }
         Ok(())
     }
 
-    fn take(&mut self, note: &Note<'_>) -> Result<(), BadImage> {
-        if note.name == NAME && note.kind == TYPE_DIRECT_ENTRY {
-            set_once(&mut self.direct, direct_entry(note.desc)?, DIRECT_ENTRY)
-        } else if note.name == XEN_NAME && note.kind == XEN_TYPE_PHYS32_ENTRY {
-            set_once(&mut self.pvh, pvh_entry(note.desc)?, PVH_ENTRY)
-        } else {
-            Ok(())
+    fn take(&mut self, note: &Note<'_>, at: u64) -> Result<(), BadImage> {
+        match (note.name, note.kind) {
+            (name, TYPE_DIRECT_ENTRY) if name == NAME => {
+                let value = direct_entry(note.desc)?;
+                set_once(&mut self.direct, Found { value, at }, DIRECT_ENTRY)
+            }
+            (name, XEN_TYPE_PHYS32_ENTRY) if name == XEN_NAME => {
+                let value = pvh_entry(note.desc)?;
+                set_once(&mut self.pvh, Found { value, at }, PVH_ENTRY)
+            }
+            (GNU_NAME, GNU_TYPE_ABI_TAG) if note.desc.starts_with(&GNU_ABI_LINUX) => {
+                self.program = Some("a GNU note of type 1 says that it runs on Linux");
+                Ok(())
+            }
+            (GO_NAME, _) => {
+                self.program = Some("a note of Go's linker");
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 }

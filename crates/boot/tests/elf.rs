@@ -51,19 +51,19 @@ fn with_u16(at: usize, value: u16) -> Vec<u8> {
 fn what_is_no_image_says_what_it_begins_with() {
     refused(
         b"hello, world".to_vec(),
-        "not a kernel or unikernel: begins with 68 65 6c 6c; expected an ELF64 or a bzImage",
+        "not a kernel or unikernel: text, begins with 68 65 6c 6c; expected an ELF, a bzImage or a Multiboot header",
     );
     for (bytes, hint) in [
         (&b"x"[..], "begins with 78;"),
-        (b"#!/bin/sh", "23 21 2f 62 (a script)"),
+        (b"#!/bin/sh", "a script for /bin/sh (23 21 at 0)"),
         (
             b"\x1f\x8b\x08\x00",
-            "1f 8b 08 00 (gzip: decompress it first)",
+            "gzip: decompress it first (1f 8b at 0)",
         ),
-        (b"\x28\xb5\x2f\xfd\x00", "(zstd: decompress it first)"),
-        (b"\xfd7zXZ", "(xz: decompress it first)"),
-        (b"070701", "(a cpio archive: is it the initial RAM disk?)"),
-        (b"MZ\0\0", "(a PE executable)"),
+        (b"\x28\xb5\x2f\xfd\x00", "zstd: decompress it first"),
+        (b"\xfd7zXZ", "xz: decompress it first"),
+        (b"070701", "a cpio archive: is it the initial RAM disk?"),
+        (b"MZ\0\0", "a DOS program"),
     ] {
         let message = refusal(bytes.to_vec());
         assert!(message.contains(hint), "{message}");
@@ -87,8 +87,8 @@ fn headers_that_are_cut_short() {
 #[test]
 fn other_kinds_of_elf() {
     refused(
-        patch(good(), 4, &[1]),
-        "ELF class 1, data encoding 1, version 1: expected 2, 1, 1 (64-bit, little-endian)",
+        patch(good(), 4, &[3]),
+        "ELF class 3, data encoding 1, version 1: expected 1 or 2, 1, 1 (32- or 64-bit, little-endian)",
     );
     refused(
         with_u16(MACHINE, 183),
@@ -98,7 +98,12 @@ fn other_kinds_of_elf() {
         with_u16(TYPE, 3),
         "a position-independent ELF (type 3): link it at a fixed address (-no-pie, -C relocation-model=static)",
     );
-    refused(with_u16(TYPE, 1), "ELF type 1: expected 2 (executable)");
+    refused(
+        with_u16(TYPE, 1),
+        "not a kernel or unikernel: ELF64 for x86-64, an object file: link it first (7f 45 4c 46 at 0, type 1 at 0x10); \
+         expected an ELF, a bzImage or a Multiboot header",
+    );
+    refused(with_u16(TYPE, 5), "ELF type 5: expected 2 (executable)");
 }
 
 #[test]
@@ -406,7 +411,7 @@ fn a_protocol_that_is_not_offered_names_those_that_are() {
     let error = load_bytes(good(), &config).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "kernel: cannot be started by pvh: it offers direct"
+        "kernel: cannot be started by pvh: no note named Xen of type 18 (PHYS32_ENTRY); it offers direct"
     );
     let error = "pv".parse::<Protocol>().unwrap_err();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -49,10 +50,16 @@ signal n.
 pub(crate) enum Command {
     /// Boot a guest and run it to its end
     Run(Box<RunOptions>),
-    /// Say what an image is and how `run` would start it
+    /// Say what a file is, how `run` would start it, and why not in other ways
+    ///
+    /// Ends with status 2 if nothing can start it.
     Inspect {
-        /// A kernel or unikernel
+        /// A kernel, a unikernel, or any other file
         image: PathBuf,
+
+        /// As if this was asked of `run`
+        #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
+        format: Option<Protocol>,
     },
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
@@ -77,6 +84,12 @@ pub(crate) struct RunOptions {
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
+
+    /// A file for the guest, with arguments, for protocols that have modules; may be repeated
+    ///
+    /// What follows the first comma are its arguments. A comma in the path is written twice.
+    #[arg(long, value_name = "FILE[,ARGUMENTS]")]
+    pub(crate) module: Vec<ModuleOption>,
 
     /// Command line for the guest
     #[arg(
@@ -178,8 +191,8 @@ pub(crate) struct RunOptions {
     pub(crate) on_reset: OnReset,
 
     /// Start the image by this protocol: direct, pvh, linux-elf or linux-bzimage [default: the best it offers]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Option<Protocol>,
+    #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
+    pub(crate) format: Option<Protocol>,
 
     /// What guest RAM is made of
     #[arg(long, value_enum, default_value_t = Backing::Anonymous)]
@@ -240,6 +253,44 @@ pub(crate) enum HugePages {
     TwoMiB,
 }
 
+/// A module as a person writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModuleOption {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: String,
+}
+
+impl FromStr for ModuleOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut path = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(',') {
+            path.push_str(before);
+            let Some(more) = after.strip_prefix(',') else {
+                return Self::new(path, after);
+            };
+            path.push(',');
+            rest = more;
+        }
+        path.push_str(rest);
+        Self::new(path, "")
+    }
+}
+
+impl ModuleOption {
+    fn new(path: String, arguments: &str) -> Result<Self, String> {
+        if path.is_empty() {
+            return Err("a file is needed; write FILE[,ARGUMENTS]".into());
+        }
+        Ok(Self {
+            path: path.into(),
+            arguments: arguments.to_owned(),
+        })
+    }
+}
+
 fn memory_size(text: &str) -> Result<u64, goldcrest_monitor::memory::MemoryError> {
     goldcrest_monitor::memory::parse_size(text)
 }
@@ -264,6 +315,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_module_is_a_file_and_what_follows_a_comma() {
+        let module = |text: &str| {
+            let module: ModuleOption = text.parse().unwrap();
+            (module.path.display().to_string(), module.arguments)
+        };
+        for (text, path, arguments) in [
+            ("a", "a", ""),
+            ("a,", "a", ""),
+            ("a,b c,,d,e", "a", "b c,,d,e"),
+            ("a,,b,c", "a,b", "c"),
+            (",,", ",", ""),
+            ("a,,,c", "a,", "c"),
+        ] {
+            assert_eq!(module(text), (path.into(), arguments.into()), "{text}");
+        }
+        for text in ["", ",x"] {
+            assert!(text.parse::<ModuleOption>().is_err(), "{text}");
+        }
     }
 
     #[test]

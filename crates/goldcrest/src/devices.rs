@@ -92,7 +92,7 @@ fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
     if options.image.is_none() {
         return Ok(false);
     }
-    let protocol = match options.protocol {
+    let protocol = match options.format {
         Some(protocol) => Some(protocol),
         None => goldcrest_boot::inspect(image)?
             .offers

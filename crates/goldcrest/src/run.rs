@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use goldcrest_boot::{Announce, Image};
+use goldcrest_boot::{Announce, BootError, Image, Module};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
     ConsoleConfig, DiskConfig, Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage,
@@ -60,7 +60,8 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
-    let taken = taken(&image, initrd.as_ref(), &options.disk);
+    let modules = modules(options)?;
+    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk);
     let (output, mut input) = serial(&options.serial, &taken)?;
     if options.console.contains(&ConsoleConfig::Stdio) {
         // What is typed has one reader.
@@ -73,8 +74,9 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     words.retain(|word| !word.is_empty());
     Ok(MachineConfig {
         initrd,
+        modules,
         cmdline: words.join(" "),
-        protocol: options.protocol,
+        protocol: options.format,
         memory: memory_config(options),
         cpus: options.cpus,
         output,
@@ -92,6 +94,16 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         control,
         ..MachineConfig::new(image)
     })
+}
+
+fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
+    let modules = options.module.iter().map(|module| {
+        Ok(Module {
+            image: Image::open(&module.path)?,
+            arguments: module.arguments.clone(),
+        })
+    });
+    modules.collect()
 }
 
 fn memory_config(options: &RunOptions) -> MemoryConfig {
@@ -128,8 +140,14 @@ fn serial(target: &Path, taken: &[Metadata]) -> Result<(Output, Option<Input>), 
 }
 
 /// The files that the guest is started from, and those that it writes to.
-fn taken(image: &Image, initrd: Option<&Image>, disks: &[DiskConfig]) -> Vec<Metadata> {
+fn taken(
+    image: &Image,
+    initrd: Option<&Image>,
+    modules: &[Module],
+    disks: &[DiskConfig],
+) -> Vec<Metadata> {
     let images = [Some(image), initrd].into_iter().flatten();
+    let images = images.chain(modules.iter().map(|module| &module.image));
     let images = images.filter_map(|image| image.file()?.metadata().ok());
     let disks = disks
         .iter()

