@@ -10,7 +10,7 @@ use crate::areas::AreaKind;
 use crate::boot_params::BootParams;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::paging::{Access, PageTables};
 use crate::pc::{LOW_END, terminated_cmdline};
 use crate::setup_header::{ENTRY_64, SetupHeader};
@@ -241,6 +241,7 @@ impl Start {
             boot_info: Some(base),
             pvclock: None,
             cpuid: true,
+            hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
             copied: loader.copied,
         })

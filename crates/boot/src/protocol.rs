@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::candidate::{Candidate, Probe};
-use crate::{direct, linux, pvh};
+use crate::{direct, hermit, linux, pvh, solo5};
 
 /// How a guest is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +15,10 @@ use crate::{direct, linux, pvh};
 pub enum Protocol {
     /// Goldcrest's own: 64-bit mode, the image's ring, tables made by the host (crate `goldcrest-abi`).
     Direct,
+    /// Solo5's `hvt`: 64-bit mode, ring 0, tables made by the host (`hvt_abi.h` of Solo5).
+    Solo5Hvt,
+    /// Hermit's own, by its monitor uhyve: 64-bit mode, ring 0, tables made by the host (crate `hermit-entry`).
+    Hermit,
     /// Xen's PVH: 32-bit protected mode (`docs/misc/pvh.pandoc` of Xen).
     Pvh,
     /// An ELF vmlinux by Linux's 64-bit boot protocol (`Documentation/arch/x86/boot.rst`).
@@ -26,6 +30,8 @@ pub enum Protocol {
 /// The protocols in the order in which they are tried: an image that offers several is started by the first.
 pub(crate) const PROTOCOLS: &[(&str, Probe)] = &[
     ("direct", direct::probe),
+    ("solo5-hvt", solo5::probe),
+    ("hermit", hermit::probe),
     ("pvh", pvh::probe),
     ("linux-elf", linux::probe_elf),
     ("linux-bzimage", linux::probe_bzimage),
@@ -36,6 +42,8 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Solo5Hvt => "solo5-hvt",
+            Self::Hermit => "hermit",
             Self::Pvh => "pvh",
             Self::LinuxElf => "linux-elf",
             Self::LinuxBzImage => "linux-bzimage",
@@ -46,7 +54,9 @@ impl Protocol {
     pub const fn has_modules(self) -> bool {
         match self {
             Self::Pvh => true,
-            Self::Direct | Self::LinuxElf | Self::LinuxBzImage => false,
+            Self::Direct | Self::Solo5Hvt | Self::Hermit | Self::LinuxElf | Self::LinuxBzImage => {
+                false
+            }
         }
     }
 
@@ -80,6 +90,8 @@ impl FromStr for Protocol {
         };
         let protocol = match name {
             "direct" => Self::Direct,
+            "solo5-hvt" => Self::Solo5Hvt,
+            "hermit" => Self::Hermit,
             "pvh" => Self::Pvh,
             "linux-elf" => Self::LinuxElf,
             "linux-bzimage" => Self::LinuxBzImage,
