@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// Port 0x500 itself, and the last.
+    /// Port 0x500 itself, and those behind the last.
     #[error("the guest made hypercall {number}: there are 1 to 8")]
     Number {
         /// What was called.

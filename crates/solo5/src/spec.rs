@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// `HVT_HYPERCALL_PIO_BASE`: the first port.
 pub const PORT: u16 = 0x500;
-/// How many ports: `HVT_HYPERCALL_MAX`.
-pub const LEN: u16 = 9;
+/// How many ports: `HVT_HYPERCALL_MAX`, and those that the four bytes of the last call touch.
+pub const LEN: u16 = 9 + 3;
 /// Their place on the port bus.
 pub const RANGE: Range = Range::ports(PORT, LEN);
 

@@ -12,10 +12,24 @@ mod guest;
 use std::io;
 use std::time::Duration;
 
-use goldcrest_bus::{Device, Effect};
+use goldcrest_bus::{Bus, Device, Effect, shared};
 use goldcrest_solo5::Wake;
-use goldcrest_solo5::spec::{hypercall::*, result};
+use goldcrest_solo5::spec::{PORT, RANGE, hypercall::*, result};
 use guest::*;
+
+#[test]
+fn every_call_is_reached_through_a_bus() {
+    let guest = Guest::new();
+    guest.put(ARG, &[0; 64]);
+    let mut ports = Bus::new("port");
+    ports.add("solo5", RANGE, shared(guest.hypercalls)).unwrap();
+    for number in WALLTIME..=HALT {
+        let effect = ports.write(u64::from(PORT) + number, &(ARG as u32).to_le_bytes());
+        let expected = matches!(effect, Effect::None) == (number != HALT);
+        assert!(expected, "{number}: {effect:?}");
+    }
+    assert_eq!(ports.misses(), 0);
+}
 
 #[test]
 fn the_time_is_the_hosts_in_nanoseconds() {
@@ -49,7 +63,7 @@ fn puts_writes_all_however_much_it_is() {
 #[test]
 fn calls_that_do_not_exist_and_arguments_outside_of_ram_end_the_guest() {
     let mut guest = Guest::new();
-    for number in [0, 9] {
+    for number in [0, 9, 11] {
         let what = violation(guest.call_at(number, ARG));
         assert_eq!(
             what,
