@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use goldcrest_memory::layout;
 
-use crate::BootError;
+use crate::{BootError, Solo5Device};
 
 /// The most virtio-mmio devices that can be announced.
 pub(crate) const MAX_MMIO_DEVICES: usize = 1024;
@@ -27,6 +27,8 @@ pub struct Hardware<'a> {
     pub mmio: &'a [MmioDevice],
     /// How kernels are told of the virtio devices.
     pub announce: Announce,
+    /// The devices of a Solo5 guest, each of which its manifest must name.
+    pub solo5: &'a [Solo5Device],
 }
 
 impl Default for Hardware<'_> {
@@ -38,6 +40,7 @@ impl Default for Hardware<'_> {
             i8042: false,
             mmio: &[],
             announce: Announce::default(),
+            solo5: &[],
         }
     }
 }

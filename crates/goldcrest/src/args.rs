@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
 use goldcrest_monitor::{
-    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, VsockConfig, parse_balloon, parse_vsock,
+    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, Solo5Config, VsockConfig, parse_balloon,
+    parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
@@ -141,6 +142,23 @@ pub(crate) struct RunOptions {
     /// A comma in the path is written twice.
     #[arg(long, value_name = "cid=N,uds=PATH[,OPTION]", value_parser = parse_vsock)]
     pub(crate) vsock: Option<VsockConfig>,
+
+    /// A block device of a Solo5 guest, for example storage=disk.img,ro; may be repeated
+    ///
+    /// NAME is the one that the guest's manifest has. With ro, the guest can only read it. A comma in the path is written
+    /// twice.
+    #[arg(long, value_name = "NAME=PATH[,ro]", value_parser = parse_solo5_block)]
+    pub(crate) solo5_block: Vec<Solo5Config>,
+
+    /// A network card of a Solo5 guest, for example service=tap=tap0 or service=user; may be repeated
+    ///
+    /// NAME is the one that the guest's manifest has; the rest is as for --net, without queues and rates.
+    #[arg(
+        long,
+        value_name = "NAME=user|tap=TAP[,OPTION]...",
+        value_parser = parse_solo5_net
+    )]
+    pub(crate) solo5_net: Vec<Solo5Config>,
 
     /// Let the guest give memory back that it does not use
     ///

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use goldcrest_boot::{Announce, BootError, Image, Module};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
-    Output, Stage, StopReason,
+    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, Notice, OnReset,
+    Outcome, Output, Solo5Backing, Solo5Config, Stage, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -61,7 +61,8 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
     let modules = modules(options)?;
-    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk);
+    let solo5 = [&options.solo5_block[..], &options.solo5_net].concat();
+    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk, &solo5);
     let (output, mut input) = serial(&options.serial, &taken)?;
     if options.console.contains(&ConsoleConfig::Stdio) {
         // What is typed has one reader.
@@ -86,6 +87,8 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         output,
         input,
         virtio,
+        solo5,
+        notice: Notice::new(|text| say(&format!("goldcrest: {text}\n"))),
         announce: match options.announce {
             args::Announce::Acpi => Announce::Acpi,
             args::Announce::Cmdline => Announce::CommandLine,
@@ -154,14 +157,18 @@ fn taken(
     initrd: Option<&Image>,
     modules: &[Module],
     disks: &[DiskConfig],
+    solo5: &[Solo5Config],
 ) -> Vec<Metadata> {
     let images = [Some(image), initrd].into_iter().flatten();
     let images = images.chain(modules.iter().map(|module| &module.image));
     let images = images.filter_map(|image| image.file()?.metadata().ok());
-    let disks = disks
-        .iter()
-        .filter_map(|disk| fs::metadata(&disk.path).ok());
-    images.chain(disks).collect()
+    let blocks = solo5.iter().filter_map(|config| match &config.device {
+        Solo5Backing::Block { path, .. } => Some(path),
+        Solo5Backing::Net(_) => None,
+    });
+    let paths = disks.iter().map(|disk| &disk.path).chain(blocks);
+    let files = paths.filter_map(|path| fs::metadata(path).ok());
+    images.chain(files).collect()
 }
 
 /// Creates or empties a file, which must not be one of those that are `taken`.

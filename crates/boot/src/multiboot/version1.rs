@@ -6,7 +6,7 @@ use super::sections::SectionTable;
 use super::{BadMultiboot, info1, registers};
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::pc::terminated_cmdline;
 use crate::processor::protected_mode;
 use crate::{BadImage, BootError, Loaded, MAX_CMDLINE, Protocol};
@@ -113,6 +113,7 @@ impl Bootable for Multiboot<'_> {
             pvclock: None,
             cpuid: true,
             areas: loader.areas.into_used(),
+            hypercalls: Hypercalls::None,
             copied: loader.copied,
         })
     }

@@ -11,7 +11,7 @@ use super::{BadMultiboot, registers};
 use crate::acpi::RSDP_SIZE;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::pc::terminated_cmdline;
 use crate::processor::protected_mode;
 use crate::{BadImage, BootError, Loaded, MAX_CMDLINE, Protocol};
@@ -156,6 +156,7 @@ impl Bootable for Multiboot2<'_> {
             pvclock: None,
             cpuid: true,
             areas: loader.areas.into_used(),
+            hypercalls: Hypercalls::None,
             copied: loader.copied,
         })
     }
