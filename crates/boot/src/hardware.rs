@@ -55,6 +55,8 @@ pub enum Announce {
     /// It cannot say whether an interrupt is edge-triggered. A Linux that does have ACPI takes the inputs of the IOAPIC
     /// below 16 only.
     CommandLine,
+    /// By both: to a firmware by the parameter, which is easy to read, and by ACPI to the kernel that it starts.
+    Both,
 }
 
 /// A virtio device with memory-mapped registers (virtio 1.3 §4.2).
@@ -123,7 +125,7 @@ impl Hardware<'_> {
     /// The command line with the devices that it is to announce: behind the kernel's own parameters, but before a `--`,
     /// what follows which Linux leaves to init.
     pub(crate) fn cmdline<'c>(&self, cmdline: &'c str) -> Cow<'c, str> {
-        if self.announce != Announce::CommandLine || self.mmio.is_empty() {
+        if self.announce == Announce::Acpi || self.mmio.is_empty() {
             return cmdline.into();
         }
         let (kernels, inits) = cmdline.split_at(end_of_parameters(cmdline));
@@ -204,6 +206,8 @@ mod tests {
     fn nothing_is_announced_twice_or_without_devices() {
         assert_eq!(cmdline(&[DEVICE], Announce::Acpi, "a -- b"), "a -- b");
         assert_eq!(cmdline(&[], Announce::CommandLine, "a  -- b "), "a  -- b ");
+        let both = cmdline(&[DEVICE], Announce::Both, "a");
+        assert_eq!(both, "a virtio_mmio.device=4K@0xd0000000:5");
     }
 
     #[test]
