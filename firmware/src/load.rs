@@ -111,7 +111,9 @@ fn initrds(program: &LinuxProgram, header: &Header) -> Result<Option<(Area, u64)
 
 /// Memory for something that will be the kernel's.
 fn area(what: &str, size: u64, alignment: u64) -> Result<Area, String> {
-    let sizes = usize::try_from(size).ok().zip(usize::try_from(alignment).ok());
+    let sizes = usize::try_from(size)
+        .ok()
+        .zip(usize::try_from(alignment).ok());
     let area = sizes.and_then(|(size, alignment)| Area::new(size, alignment));
     area.ok_or_else(|| {
         format!(

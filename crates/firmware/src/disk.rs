@@ -107,7 +107,9 @@ impl Disk {
         Self(Rc::new(Inner {
             name: name.into(),
             block_size: if possible { block_size } else { SECTOR },
-            size: blocks.saturating_mul(block_size).min(MAX_SIZE / block_size.max(1) * block_size),
+            size: blocks
+                .saturating_mul(block_size)
+                .min(MAX_SIZE / block_size.max(1) * block_size),
             device: RefCell::new(device),
             cache: RefCell::default(),
         }))

@@ -113,7 +113,11 @@ impl File {
             }
             (skip, left) = (0, later);
         }
-        if left.is_empty() { Ok(()) } else { Err(outside) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(outside)
+        }
     }
 
     /// Where byte `offset` lies on the volume; `None` if it is zero without being anywhere, or beyond the end.
@@ -236,7 +240,8 @@ impl fmt::Display for Printable<'_> {
 
 /// The names of a path, however it begins and whatever number of slashes is between them.
 pub(crate) fn names(path: &str) -> impl DoubleEndedIterator<Item = &str> {
-    path.split('/').filter(|name| !name.is_empty() && *name != ".")
+    path.split('/')
+        .filter(|name| !name.is_empty() && *name != ".")
 }
 
 pub(crate) fn not_found(path: &str) -> FsError {

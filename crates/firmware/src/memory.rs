@@ -2,10 +2,10 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use alloc::rc::Rc;
 
 use crate::disk::{BlockRead, DeviceError, Disk, SECTOR};
 use crate::fields::{in_memory, on_disk};
@@ -58,7 +58,9 @@ impl BlockRead for MemoryDisk {
         let len = buffer.len();
         self.requests.borrow_mut().push((start, on_disk(len)));
         let from = in_memory(start);
-        let there = from.checked_add(len).and_then(|end| self.bytes.get(from..end));
+        let there = from
+            .checked_add(len)
+            .and_then(|end| self.bytes.get(from..end));
         let there = there.ok_or_else(|| DeviceError("the image ends before".to_owned()))?;
         buffer.copy_from_slice(there);
         Ok(())

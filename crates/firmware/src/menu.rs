@@ -57,7 +57,8 @@ impl Menu {
 
     /// What is shown at first.
     pub fn draw(&self) -> String {
-        let mut text = String::from("\r\n  Goldcrest: choose what to boot (arrow keys, Enter)\r\n\r\n");
+        let mut text =
+            String::from("\r\n  Goldcrest: choose what to boot (arrow keys, Enter)\r\n\r\n");
         self.draw_entries(&mut text);
         text
     }

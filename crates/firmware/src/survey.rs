@@ -10,7 +10,7 @@ use crate::disk::{Disk, Volume};
 use crate::entry::{
     Entry, LoaderConf, Source, Timeout, compare, matches, parse, plain, split_counter, unified,
 };
-use crate::file::Printable;
+use crate::file::{FsError, Printable};
 use crate::file_system::{FileSystem, foreign};
 use crate::partition::{self, Kind, Partition};
 
@@ -211,8 +211,13 @@ impl Survey {
             self.settings = LoaderConf::parse(&text);
         }
         for (folder, suffix) in [(ENTRIES, ".conf"), (UNIFIED, ".efi")] {
-            let Ok(files) = place.file_system.list(folder) else {
-                continue;
+            let files = match place.file_system.list(folder) {
+                Ok(files) => files,
+                Err(FsError::NotFound(_) | FsError::NotADirectory(_)) => continue,
+                Err(error) => {
+                    self.note(format!("{}, in {folder}: {error}", place.words()));
+                    continue;
+                }
             };
             let named = |name: &&str| split_counter(name, suffix).is_some();
             let names = files.iter().filter(|file| !file.is_dir);
@@ -234,9 +239,16 @@ impl Survey {
     /// A kernel without an entry.
     fn plain(&mut self, place: &Place, all: &[Place]) {
         let root = root(place, all);
-        match plain(&place.file_system, &place.name(), root.as_deref()) {
-            Some(entry) => self.entries.push(entry),
-            None => self.note(format!(
+        let root_error = place.file_system.list("/").err();
+        match (
+            plain(&place.file_system, &place.name(), root.as_deref()),
+            root_error,
+        ) {
+            (Some(entry), _) => self.entries.push(entry),
+            (None, Some(error)) => {
+                self.note(format!("{} without a root: {error}", place.words()));
+            }
+            (None, None) => self.note(format!(
                 "{} but has neither loader entries nor a vmlinuz",
                 place.words()
             )),

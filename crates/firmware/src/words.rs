@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn the_firmwares_words_are_taken_out() {
-        let words = parse("quiet virtio_mmio.device=4K@0xd0000000:5 firmware.entry=debian-*  x=\"a b\" firmware.timeout=3 firmware.time");
+        let words = parse(
+            "quiet virtio_mmio.device=4K@0xd0000000:5 firmware.entry=debian-*  x=\"a b\" firmware.timeout=3 firmware.time",
+        );
         let words = words.expect("all words are known");
         assert_eq!(words.kernel, "quiet x=\"a b\"");
         assert_eq!(words.entry.as_deref(), Some("debian-*"));
@@ -90,7 +92,13 @@ mod tests {
 
     #[test]
     fn words_that_are_not_known_are_named() {
-        for word in ["firmware.entry", "firmware.entry=", "firmware.timeout=x", "firmware.x", "firmware.list=1"] {
+        for word in [
+            "firmware.entry",
+            "firmware.entry=",
+            "firmware.timeout=x",
+            "firmware.x",
+            "firmware.list=1",
+        ] {
             assert_eq!(parse(word), Err(word.to_owned()));
         }
     }

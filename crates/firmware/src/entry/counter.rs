@@ -55,7 +55,10 @@ mod tests {
             ("a+1-.conf", Some(("a+1-", None))),
             ("a++1.conf", Some(("a+", counted(1, 0)))),
             ("+1.conf", Some(("+1", None))),
-            ("a+99999999999999999999.conf", Some(("a+99999999999999999999", None))),
+            (
+                "a+99999999999999999999.conf",
+                Some(("a+99999999999999999999", None)),
+            ),
             (".conf", None),
             ("a.efi", None),
             ("é", None),

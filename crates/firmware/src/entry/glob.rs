@@ -36,7 +36,9 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 fn one(pattern: &[char], c: char) -> Option<usize> {
     match pattern {
         ['?', ..] => Some(1),
-        ['[', rest @ ..] => set(rest, c).or_else(|| (c == '[' && !rest.contains(&']')).then_some(1)),
+        ['[', rest @ ..] => {
+            set(rest, c).or_else(|| (c == '[' && !rest.contains(&']')).then_some(1))
+        }
         ['\\', literal, ..] => same(*literal, c).then_some(2),
         [literal, ..] => same(*literal, c).then_some(1),
         [] => None,

@@ -61,7 +61,10 @@ mod tests {
         let conf = LoaderConf::parse(text);
         assert_eq!(conf.default.as_deref(), Some("debian-*"));
         assert_eq!(conf.timeout, Some(Timeout::Seconds(5)));
-        assert_eq!(LoaderConf::parse("timeout menu-force").timeout, Some(Timeout::Forever));
+        assert_eq!(
+            LoaderConf::parse("timeout menu-force").timeout,
+            Some(Timeout::Forever)
+        );
         assert_eq!(LoaderConf::parse("timeout 0").timeout, Some(Timeout::None));
     }
 }

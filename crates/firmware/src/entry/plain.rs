@@ -25,7 +25,9 @@ const MAX_TEXT: usize = 64 * 1024;
 /// `initrd.img-VERSION`, `initramfs-VERSION.img` or `initrd-VERSION` beside. `root` is what `root=` says; the options are
 /// those of `/etc/kernel/cmdline`, else `rw console=ttyS0`.
 pub fn plain(file_system: &Rc<FileSystem>, place: &str, root: Option<&str>) -> Option<Entry> {
-    let found = FOLDERS.iter().find_map(|folder| unversioned(file_system, folder));
+    let found = FOLDERS
+        .iter()
+        .find_map(|folder| unversioned(file_system, folder));
     let found = found.or_else(|| {
         let mut folders = FOLDERS.iter().rev();
         folders.find_map(|folder| newest(file_system, folder))

@@ -84,8 +84,14 @@ mod tests {
              options    root=UUID=1 ro\noptions quiet  \nlinux      /0123/6.1.0-39-cloud-amd64/linux\r\n\
              initrd     /0123/6.1.0-39-cloud-amd64/initrd.img-6.1.0-39-cloud-amd64\ninitrd /second\ngrub_users $x\nlinux\n",
         );
-        assert_eq!(fields.title.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
-        assert_eq!(fields.linux.as_deref(), Some("/0123/6.1.0-39-cloud-amd64/linux"));
+        assert_eq!(
+            fields.title.as_deref(),
+            Some("Debian GNU/Linux 12 (bookworm)")
+        );
+        assert_eq!(
+            fields.linux.as_deref(),
+            Some("/0123/6.1.0-39-cloud-amd64/linux")
+        );
         assert_eq!(fields.options.as_deref(), Some("root=UUID=1 ro quiet"));
         assert_eq!(fields.initrd.len(), 2);
         assert!(fields.is_for_x64());
@@ -93,7 +99,11 @@ mod tests {
 
     #[test]
     fn an_entry_for_another_processor_is_told() {
-        for (text, ours) in [("architecture X64", true), ("architecture aa64", false), ("", true)] {
+        for (text, ours) in [
+            ("architecture X64", true),
+            ("architecture aa64", false),
+            ("", true),
+        ] {
             assert_eq!(parse(text).is_for_x64(), ours, "{text}");
         }
     }

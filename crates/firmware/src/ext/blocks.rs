@@ -61,10 +61,7 @@ impl Walk<'_> {
         if magic != EXTENT_MAGIC || level > depth {
             return Err(corrupt("a tree of extents is damaged", level.into()));
         }
-        let (entries, _) = node
-            .get(EXTENT..)
-            .unwrap_or_default()
-            .as_chunks::<EXTENT>();
+        let (entries, _) = node.get(EXTENT..).unwrap_or_default().as_chunks::<EXTENT>();
         for entry in entries.iter().take(count.into()) {
             if self.next >= self.end {
                 break;
@@ -89,7 +86,10 @@ impl Walk<'_> {
             .checked_sub(self.next)
             .ok_or_else(|| corrupt("extents are out of order", first))?;
         self.push(None, hole)?;
-        match len.checked_sub(MAX_WRITTEN).filter(|unwritten| *unwritten != 0) {
+        match len
+            .checked_sub(MAX_WRITTEN)
+            .filter(|unwritten| *unwritten != 0)
+        {
             Some(unwritten) => self.push(None, unwritten),
             None => self.push(Some(start), len),
         }
@@ -98,7 +98,10 @@ impl Walk<'_> {
     /// A map: direct blocks, then trees of one, two and three levels.
     fn map(&mut self, map: &[u8]) -> Result<(), FsError> {
         let (entries, _) = map.as_chunks::<4>();
-        let entries: Vec<_> = entries.iter().map(|entry| u32::from_le_bytes(*entry)).collect();
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|entry| u32::from_le_bytes(*entry))
+            .collect();
         for (index, block) in entries.iter().enumerate() {
             self.indirect(*block, index.saturating_sub(DIRECT - 1))?;
         }

@@ -142,7 +142,11 @@ impl Log {
     fn tags(&self, block: &[u8]) -> Vec<(u64, bool)> {
         let v3 = self.features & INCOMPAT_CHECKSUM_V3 != 0;
         let wide = self.features & INCOMPAT_64_BIT != 0;
-        let v2 = if self.features & INCOMPAT_CHECKSUM_V2 != 0 { 2 } else { 0 };
+        let v2 = if self.features & INCOMPAT_CHECKSUM_V2 != 0 {
+            2
+        } else {
+            0
+        };
         let len = match (v3, wide) {
             (true, _) => 16,
             (false, true) => 12 + v2,

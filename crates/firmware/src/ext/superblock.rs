@@ -60,7 +60,10 @@ impl Superblock {
         }
         let shift = u32_at(bytes, 0x18);
         if shift > MAX_BLOCK_SHIFT {
-            return Err(corrupt("an ext4 file system with impossible blocks", shift.into()));
+            return Err(corrupt(
+                "an ext4 file system with impossible blocks",
+                shift.into(),
+            ));
         }
         let incompat = u32_at(bytes, 0x60);
         if incompat & !INCOMPAT_KNOWN != 0 {
@@ -102,10 +105,16 @@ impl Superblock {
             .checked_mul(self.block_size)
             .is_some_and(|end| end <= size);
         if !fits {
-            return Err(corrupt("an ext4 file system larger than its volume", self.blocks));
+            return Err(corrupt(
+                "an ext4 file system larger than its volume",
+                self.blocks,
+            ));
         }
         if !(128..=self.block_size).contains(&self.inode_size) {
-            return Err(corrupt("an ext4 file system with impossible inodes", self.inode_size));
+            return Err(corrupt(
+                "an ext4 file system with impossible inodes",
+                self.inode_size,
+            ));
         }
         if self.inodes_per_group == 0 {
             return Err(corrupt("an ext4 file system without inodes", 0));
@@ -154,7 +163,11 @@ pub(super) fn inode_place(file_system: &Ext, number: u32) -> Result<(u64, u64), 
         .saturating_add(1)
         .saturating_add(group / per_block);
     let mut descriptor = [0; 64];
-    let len = if superblock.descriptor_size < 64 { 32 } else { 64 };
+    let len = if superblock.descriptor_size < 64 {
+        32
+    } else {
+        64
+    };
     let used = descriptor.get_mut(..len).unwrap_or_default();
     let offset = (group % per_block).saturating_mul(superblock.descriptor_size);
     file_system.read_block(block, offset, used)?;

@@ -60,10 +60,7 @@ impl Found {
 }
 
 /// Calls `each` with every file and directory, until it gives true.
-pub(super) fn scan(
-    directory: &File,
-    mut each: impl FnMut(&Found) -> bool,
-) -> Result<(), FsError> {
+pub(super) fn scan(directory: &File, mut each: impl FnMut(&Found) -> bool) -> Result<(), FsError> {
     let mut long = LongName::default();
     let mut chunk = [0; CHUNK];
     let mut at = 0;
@@ -136,15 +133,19 @@ impl LongName {
         let units = self.parts.iter().rev().flatten().copied();
         let units = units.take_while(|unit| *unit != 0);
         let decoded = char::decode_utf16(units);
-        Some(decoded.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+        Some(
+            decoded
+                .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+                .collect(),
+        )
     }
 }
 
 /// That of a short name, which its long name's parts repeat (§7.2).
 fn checksum(short: &[u8; 11]) -> u8 {
-    short.iter().fold(0_u8, |sum, byte| {
-        sum.rotate_right(1).wrapping_add(*byte)
-    })
+    short
+        .iter()
+        .fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte))
 }
 
 fn short_name(entry: &[u8; ENTRY]) -> String {

@@ -198,7 +198,11 @@ impl Fat {
             Width::Fat12 => {
                 let at = table.saturating_add(number.saturating_add(number / 2));
                 let both = u16_at(&self.volume.array::<2>(at)?, 0);
-                let entry = if cluster.is_multiple_of(2) { both & 0xfff } else { both >> 4 };
+                let entry = if cluster.is_multiple_of(2) {
+                    both & 0xfff
+                } else {
+                    both >> 4
+                };
                 (u32::from(entry), 0xff8)
             }
             Width::Fat16 => {

@@ -79,7 +79,10 @@ impl fmt::Display for KernelError {
             ),
             Self::NotRelocatable => f.write_str("it is not relocatable"),
             Self::Alignment(alignment) => {
-                write!(f, "its alignment is {alignment:#x}, no power of two up to 1 GiB")
+                write!(
+                    f,
+                    "its alignment is {alignment:#x}, no power of two up to 1 GiB"
+                )
             }
             Self::InitSize(size) => write!(
                 f,
@@ -89,7 +92,10 @@ impl fmt::Display for KernelError {
                 write!(f, "it prefers the address {address:#x}, above 1 GiB")
             }
             Self::HeaderEnd(end) => {
-                write!(f, "its header ends at {end:#x}, not between 0x264 and 0x290")
+                write!(
+                    f,
+                    "its header ends at {end:#x}, not between 0x264 and 0x290"
+                )
             }
             Self::CommandLine { len, limit } => write!(
                 f,

@@ -92,7 +92,10 @@ fn entries(block: &[u8; 512]) -> Option<[Entry; 4]> {
 
 fn partition(disk: &Disk, signature: u32, number: u32, entry: Entry) -> Option<Partition> {
     let size = disk.block_size();
-    let volume = disk.part(entry.start.saturating_mul(size), entry.count.saturating_mul(size));
+    let volume = disk.part(
+        entry.start.saturating_mul(size),
+        entry.count.saturating_mul(size),
+    );
     (volume.size() != 0).then(|| Partition {
         number,
         volume,
@@ -113,7 +116,11 @@ fn logical(disk: &Disk, signature: u32, extended: u64) -> Vec<Partition> {
     let mut table = extended;
     for number in FIRST_LOGICAL..FIRST_LOGICAL + MAX_LOGICAL {
         let at = table.saturating_mul(disk.block_size());
-        let Some([first, next, ..]) = disk.whole().array(at).ok().and_then(|block| entries(&block))
+        let Some([first, next, ..]) = disk
+            .whole()
+            .array(at)
+            .ok()
+            .and_then(|block| entries(&block))
         else {
             break;
         };
