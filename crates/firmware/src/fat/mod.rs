@@ -2,6 +2,7 @@
 
 mod bpb;
 mod directory;
+mod table;
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -10,9 +11,9 @@ use alloc::vec::Vec;
 
 use bpb::{Layout, Width};
 use directory::Found;
+use table::Table;
 
 use crate::disk::Volume;
-use crate::fields::{u16_at, u32_at};
 use crate::file::{DirEntry, File, FsError, names, not_found};
 
 /// A directory has at most so many bytes: 65536 entries.
@@ -170,6 +171,7 @@ impl Fat {
     /// Appends the clusters of a chain to `file`, up to `size` bytes and what fills the last cluster.
     fn follow(&self, first: u32, size: u64, file: &mut File) -> Result<(), FsError> {
         let cluster_size = self.layout.cluster_size;
+        let mut table = Table::new(&self.volume, &self.layout);
         let mut cluster = first;
         while file.size() < size {
             if !self.layout.is_cluster(cluster) {
@@ -182,40 +184,11 @@ impl Fat {
             let offset = index.saturating_mul(cluster_size);
             let at = self.layout.data_start.saturating_add(offset);
             file.push(Some(at), cluster_size)?;
-            match self.next(cluster)? {
+            match table.next(cluster)? {
                 Some(next) => cluster = next,
                 None => break,
             }
         }
         Ok(())
-    }
-
-    /// The cluster that follows in a chain; `None` at its end.
-    fn next(&self, cluster: u32) -> Result<Option<u32>, FsError> {
-        let table = self.layout.table_start;
-        let number = u64::from(cluster);
-        let (entry, end) = match self.layout.width {
-            Width::Fat12 => {
-                let at = table.saturating_add(number.saturating_add(number / 2));
-                let both = u16_at(&self.volume.array::<2>(at)?, 0);
-                let entry = if cluster.is_multiple_of(2) {
-                    both & 0xfff
-                } else {
-                    both >> 4
-                };
-                (u32::from(entry), 0xff8)
-            }
-            Width::Fat16 => {
-                let at = table.saturating_add(number.saturating_mul(2));
-                (u16_at(&self.volume.array::<2>(at)?, 0).into(), 0xfff8)
-            }
-            Width::Fat32 => {
-                let at = table.saturating_add(number.saturating_mul(4));
-                // The upper four bits are not part of the number.
-                let entry = u32_at(&self.volume.array::<4>(at)?, 0) & 0x0fff_ffff;
-                (entry, 0x0fff_fff8)
-            }
-        };
-        Ok((entry < end).then_some(entry))
     }
 }
