@@ -39,6 +39,16 @@ impl File {
         }
     }
 
+    /// All of a volume.
+    pub fn of(volume: &Volume) -> Self {
+        let size = volume.size();
+        Self {
+            runs: alloc::vec![Run { at: Some(0), len: size }],
+            size,
+            ..Self::new(volume)
+        }
+    }
+
     /// Appends bytes that lie at `at` of the volume, or are zero.
     pub(crate) fn push(&mut self, at: Option<u64>, len: u64) -> Result<(), FsError> {
         if len == 0 {

@@ -20,7 +20,7 @@ pub use order::compare;
 pub use os_release::OsRelease;
 pub use plain::plain;
 pub use type1::{Fields, parse};
-pub use type2::unified;
+pub use type2::{program as unified_program, unified};
 
 use crate::file::FsError;
 use crate::file_system::FileSystem;

@@ -47,7 +47,11 @@ pub fn unified(
 }
 
 /// What a unified kernel image starts, with words appended to its command line.
-pub(super) fn program(file: &File, options: &str) -> Result<Program, FsError> {
+///
+/// # Errors
+///
+/// As for [`unified`].
+pub fn program(file: &File, options: &str) -> Result<Program, FsError> {
     let image = image(file)?;
     let Some(kernel) = image.section(".linux") else {
         return Ok(Program::EfiApplication(Part::whole(file.clone())));
