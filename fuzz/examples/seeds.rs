@@ -180,7 +180,7 @@ fn text_seeds() -> Seeds {
 
 /// Disks as real tools make them, where these are installed.
 fn disk_seeds() -> Seeds {
-    const TOOLS: [&str; 6] = ["mkfs.fat", "mcopy", "mmd", "mke2fs", "sgdisk", "sfdisk"];
+    const TOOLS: [&str; 7] = ["debugfs", "mkfs.fat", "mcopy", "mmd", "mke2fs", "sgdisk", "sfdisk"];
     let Some(shop) = support::Workshop::with(&TOOLS) else {
         return Seeds::new();
     };
@@ -205,6 +205,15 @@ fn disk_seeds() -> Seeds {
         seeds.push(("ext4", sparse(&shop.bytes("ext"))));
         seeds.push(("boot_disk", sparse(&shop.bytes("ext"))));
     }
+    // Changes in a journal, of which one is void.
+    shop.image("ext", 2304);
+    let arguments = ["-q", "-F", "-t", "ext4", "-b", "1024", "-N", "16", "-J", "size=1", "-d", "tree", "ext"];
+    shop.run("mke2fs", &arguments);
+    let block = shop.run("debugfs", &["-R", "bmap /vmlinuz 0", "ext"]);
+    shop.write("new", [0x5a; 1024]);
+    shop.write("script", format!("jo\njw -b {} new\njw -r 99\njc\n", block.trim()));
+    shop.run("debugfs", &["-w", "-f", "script", "ext"]);
+    seeds.push(("ext4", sparse(&shop.bytes("ext"))));
     for (width, kib) in [("12", 256), ("16", 2304), ("32", 2304)] {
         shop.image("fat", kib);
         shop.run("mkfs.fat", &["-F", width, "-s", "1", "-f", "1", "fat"]);

@@ -110,10 +110,12 @@ const MEMORY_OF_DISKS: u64 = 512 << 20;
 
 fn memory_config(options: &RunOptions) -> MemoryConfig {
     MemoryConfig {
-        size: options.memory.unwrap_or(match disk_boot::is_wanted(options) {
-            true => MEMORY_OF_DISKS,
-            false => MEMORY,
-        }),
+        size: options
+            .memory
+            .unwrap_or(match disk_boot::is_wanted(options) {
+                true => MEMORY_OF_DISKS,
+                false => MEMORY,
+            }),
         backing: match options.memory_backing {
             args::Backing::Anonymous => memory::Backing::Anonymous,
             args::Backing::Memfd => memory::Backing::Memfd,
