@@ -90,7 +90,7 @@ fn console_ports(
 fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
     // The demo does not, and is in a hurry.
     if options.image.is_none() {
-        return Ok(false);
+        return Ok(crate::disk_boot::is_wanted(options));
     }
     let protocol = match options.format {
         Some(protocol) => Some(protocol),
