@@ -94,6 +94,11 @@ impl Areas {
         self.ram.iter().any(holds)
     }
 
+    /// Whether a range is RAM that nothing has taken.
+    pub(crate) fn is_free(&self, range: &Range<u64>) -> bool {
+        self.is_ram(range) && !self.used.iter().any(|area| overlap(&area.range, range))
+    }
+
     /// Takes a range that must be free RAM. `image` and `what` are for the message.
     pub(crate) fn claim(
         &mut self,
@@ -195,6 +200,35 @@ impl Areas {
         };
         self.insert(kind, end - pages..end);
         Ok(end - pages)
+    }
+
+    /// Finds the lowest or the highest gap for `len` bytes in a range, that begins with a multiple of `align`, a power
+    /// of two.
+    pub(crate) fn find_aligned(
+        &self,
+        what: &'static str,
+        len: u64,
+        range: Range<u64>,
+        align: u64,
+        highest: bool,
+    ) -> Result<u64, BootError> {
+        let limit = range.end;
+        let mut starts = self.gaps(limit).filter_map(|gap| {
+            let lowest = gap.start.max(range.start).checked_next_multiple_of(align)?;
+            let last = gap.end.checked_sub(len)?;
+            let start = if highest {
+                last / align * align
+            } else {
+                lowest
+            };
+            (lowest <= start && start <= last).then_some(start)
+        });
+        let start = if highest {
+            starts.last()
+        } else {
+            starts.next()
+        };
+        start.ok_or_else(|| self.no_room(what, len, limit))
     }
 
     /// Takes a range that [`find_lowest`](Self::find_lowest) found, or a part of it.

@@ -1,6 +1,6 @@
 //! What can be wrong with the content of an image.
 
-use crate::Solo5Kind;
+use crate::{BadMultiboot, Solo5Kind};
 
 /// Why an image is refused. Each message carries the value that was found and, where there is one, the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +119,15 @@ pub enum BadImage {
     },
     #[error("{what} {entry:#x} exceeds 32-bit addresses")]
     EntryOver4GiB { what: &'static str, entry: u64 },
+
+    #[error("{what} {entry:#x} exceeds what real mode can address (1 MiB)")]
+    EntryOver1MiB { what: &'static str, entry: u64 },
+    #[error(
+        "the entry point {entry:#x} lies outside of the flat binary, which has {len} bytes at {start:#x}"
+    )]
+    FlatEntry { entry: u64, start: u64, len: u64 },
+    #[error(transparent)]
+    Multiboot(#[from] BadMultiboot),
 
     #[error("segment {segment} begins at {address:#x}: the lowest address is {lowest:#x}")]
     SegmentBelow {

@@ -115,7 +115,7 @@ impl From<BootError> for Refusal {
 impl<'a> Candidate<'a> {
     /// Reads what an ELF is made of, if it is one.
     pub(crate) fn new(image: &'a Image, asked: Option<Protocol>) -> Result<Self, BootError> {
-        let identity = identify(image)?;
+        let mut identity = identify(image)?;
         let elf = match identity.format {
             Format::Elf => match Elf::parse(image) {
                 Ok(elf) => Some(Ok(elf)),
@@ -124,6 +124,13 @@ impl<'a> Candidate<'a> {
             },
             _ => None,
         };
+        if let Some(Ok(Elf {
+            program: Some(mark),
+            ..
+        })) = &elf
+        {
+            identity.is_marked_as_program(mark);
+        }
         Ok(Self {
             image,
             asked,
@@ -142,7 +149,6 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "for protocols that need it")]
     /// The image as an ELF, which it has to be: else `otherwise` is wrong with it.
     pub(crate) fn elf_for<E>(&self, otherwise: impl FnOnce() -> E) -> Result<&Elf, BadImage>
     where
@@ -160,9 +166,20 @@ impl<'a> Candidate<'a> {
         self.elf.as_ref()?.as_ref().ok()
     }
 
-    /// Whether an earlier protocol found that the image is made for it.
-    pub(crate) fn is_claimed(&self) -> bool {
-        self.claimed.get()
+    /// Fails if an ELF is for something else than to be taken for a kernel, unless a person insists on the protocol, who
+    /// knows more than can be seen.
+    pub(crate) fn check_unclaimed(&self, elf: &Elf, protocol: Protocol) -> Result<(), Refusal> {
+        if self.asked == Some(protocol) {
+            return Ok(());
+        }
+        if let Some(mark) = elf.program {
+            return Err(format!("a program of an operating system: {mark}").into());
+        }
+        // Linux's kernels have a PVH entry, too.
+        if self.claimed.get() && elf.notes.pvh.is_none() {
+            return Err("made for another protocol".into());
+        }
+        Ok(())
     }
 
     /// What each protocol says, in the order of preference, until `enough`.

@@ -32,7 +32,7 @@ const PF_R: u32 = 4;
 
 /// `ELFOSABI_GNU`: uses what only Linux's C library gives a program.
 const OS_ABI_GNU: u8 = 3;
-/// Where linkers put programs of x86-64 unless they are told otherwise.
+/// Where linkers put programs of x86-64 unless they are told otherwise; those of i386 lie higher.
 const DEFAULT_BASE: u64 = 0x40_0000;
 
 /// A loadable segment (`PT_LOAD`), already checked against the image's length and for overflow.
@@ -97,7 +97,6 @@ pub(crate) struct Elf {
     pub(crate) dynamic: Option<ProgramHeader>,
     /// What each thread has of its own (`PT_TLS`). Nothing of it is checked.
     pub(crate) tls: Option<ProgramHeader>,
-    #[allow(dead_code, reason = "for protocols that need it")]
     /// Where its sections are said to be.
     pub(crate) sections: Sections,
     /// By what it is an ordinary program of an operating system, if it is.
@@ -168,6 +167,20 @@ impl Elf {
             .sort_by_key(|segment| segment.physical_address);
         check_segments(&placed.segments)?;
         Ok(placed)
+    }
+
+    /// Where the entry point lies in memory. It is a virtual address; linkers' scripts for kernels also give the physical
+    /// ones.
+    pub(crate) fn physical_entry(&self) -> u64 {
+        let holds = |segment: &&Segment| {
+            let offset = self.entry.checked_sub(segment.virtual_address);
+            offset.is_some_and(|offset| offset < segment.memory_size)
+        };
+        let segment = self.segments.iter().find(holds);
+        segment.map_or(self.entry, |segment| {
+            let offset = self.entry.wrapping_sub(segment.virtual_address);
+            offset.saturating_add(segment.physical_address)
+        })
     }
 
     /// Fails unless the ELF has 64 bits and is linked at a fixed address.
@@ -249,7 +262,10 @@ impl ProgramHeader {
 fn program(header: &Header, headers: &[ProgramHeader], notes: &Notes) -> Option<&'static str> {
     let has = |kind| headers.iter().any(|header| header.kind == kind);
     let with_headers = |header: &&ProgramHeader| {
-        header.kind == PT_LOAD && header.offset == 0 && header.virtual_address == DEFAULT_BASE
+        header.kind == PT_LOAD
+            && header.offset == 0
+            && header.virtual_address >= DEFAULT_BASE
+            && header.virtual_address == header.physical_address
     };
     if has(PT_INTERP) {
         Some("a dynamic linker is named (PT_INTERP)")
@@ -258,7 +274,7 @@ fn program(header: &Header, headers: &[ProgramHeader], notes: &Notes) -> Option<
     } else if header.os_abi == OS_ABI_GNU {
         Some("EI_OSABI is 3 (GNU/Linux)")
     } else if has(PT_GNU_STACK) && headers.iter().any(|header| with_headers(&header)) {
-        Some("linked with its headers at 0x400000, where programs lie")
+        Some("linked with its headers at or above 0x400000, where programs lie")
     } else {
         None
     }

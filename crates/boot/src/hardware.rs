@@ -58,6 +58,9 @@ pub enum Announce {
     /// It cannot say whether an interrupt is edge-triggered. A Linux that does have ACPI takes the inputs of the IOAPIC
     /// below 16 only.
     CommandLine,
+    /// By a device tree of the whole machine. By PVH and Multiboot it is the last module, with the arguments
+    /// `device-tree`; Linux finds it in its setup data (`SETUP_DTB`; needs `CONFIG_OF`).
+    DeviceTree,
 }
 
 /// A virtio device with memory-mapped registers (virtio 1.3 §4.2).

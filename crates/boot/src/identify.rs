@@ -30,6 +30,20 @@ pub(crate) struct Identity {
     pub(crate) is_program: bool,
 }
 
+impl Identity {
+    /// Something in an ELF says that it is a program.
+    pub(crate) fn is_marked_as_program(&mut self, mark: &str) {
+        if !self.is_program {
+            self.is_program = true;
+            self.what = self.what.replacen(EXECUTABLE, "a static program", 1);
+            self.what = format!("{}: {mark}", self.what);
+        }
+    }
+}
+
+/// What an ELF is called that may be a kernel.
+const EXECUTABLE: &str = "an executable";
+
 /// Says what an image is.
 ///
 /// # Errors

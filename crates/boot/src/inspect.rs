@@ -71,10 +71,7 @@ pub fn inspect(image: &Image) -> Result<Inspection, BootError> {
 /// As for [`inspect`].
 pub fn inspect_as(image: &Image, asked: Option<Protocol>) -> Result<Inspection, BootError> {
     let candidate = Candidate::new(image, asked)?;
-    let chosen = match asked {
-        None => None,
-        Some(_) => Some(candidate.choose().map(|bootable| bootable.protocol())),
-    };
+    let chosen = asked.map(|_| candidate.choose().map(|bootable| bootable.protocol()));
     let probed = candidate.probe(|_| false)?;
     let mut offers = Vec::new();
     let mut not_offered = Vec::new();

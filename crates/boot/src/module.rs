@@ -3,8 +3,9 @@
 use goldcrest_memory::{PAGE_SIZE, layout};
 
 use crate::areas::{AreaKind, Areas};
+use crate::candidate::Job;
 use crate::load::Loader;
-use crate::{BootConfig, BootError, Image};
+use crate::{Announce, BootConfig, BootError, Image, device_tree};
 
 /// The first address of modules: below is what a PC has from its firmware.
 const LOWEST: u64 = 0x10_0000;
@@ -29,7 +30,6 @@ pub(crate) struct Placed<'a> {
 }
 
 impl Placed<'_> {
-    #[allow(dead_code, reason = "for protocols that need it")]
     /// The first address behind it.
     pub(crate) fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
@@ -37,7 +37,6 @@ impl Placed<'_> {
 }
 
 impl<'a> Loader<'a> {
-    #[allow(dead_code, reason = "for protocols that need it")]
     /// Puts the RAM disk, as the first one, and all modules as low as they fit, but above 1 MiB: kernels that have
     /// just been started map little more than themselves.
     pub(crate) fn place_modules_low(
@@ -83,6 +82,69 @@ impl<'a> Loader<'a> {
             });
         }
         Ok(placed)
+    }
+}
+
+/// By which a guest knows the module with the device tree.
+const DEVICE_TREE: &str = "device-tree";
+
+impl<'a> Loader<'a> {
+    /// Adds a device tree of the whole machine to the modules, as their last, if virtio devices are announced so.
+    pub(crate) fn add_device_tree(
+        &mut self,
+        job: &Job<'_>,
+        cmdline: &[u8],
+        modules: &mut Vec<Placed<'a>>,
+    ) -> Result<(), BootError> {
+        if let Some((start, len)) = self.place_device_tree(job, cmdline, modules)? {
+            modules.push(Placed {
+                start,
+                len,
+                arguments: DEVICE_TREE,
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts a device tree of the whole machine into memory, if virtio devices are announced so; its address and length.
+    pub(crate) fn place_device_tree(
+        &mut self,
+        job: &Job<'_>,
+        cmdline: &[u8],
+        modules: &[Placed<'_>],
+    ) -> Result<Option<(u64, u64)>, BootError> {
+        if job.hardware.announce != Announce::DeviceTree {
+            return Ok(None);
+        }
+        let tree = self.device_tree(job, cmdline, modules)?;
+        let (what, len) = ("the device tree", tree.len() as u64);
+        let range = LOWEST..layout::HOLE_END;
+        let start = self.areas.lowest_in(AreaKind::Module, what, len, range)?;
+        self.write(what, start, &tree)?;
+        Ok(Some((start, len)))
+    }
+
+    /// The device tree of the whole machine, for a guest that finds these modules. `cmdline` ends with a zero.
+    pub(crate) fn device_tree(
+        &self,
+        job: &Job<'_>,
+        cmdline: &[u8],
+        modules: &[Placed<'_>],
+    ) -> Result<Vec<u8>, BootError> {
+        let reserved = self.areas.used().iter().filter(|area| {
+            let kinds = [AreaKind::Firmware, AreaKind::Acpi, AreaKind::Module];
+            kinds.contains(&area.kind)
+        });
+        let reserved: Vec<_> = reserved.map(|area| area.range.clone()).collect();
+        let machine = device_tree::Machine {
+            memory: self.areas.ram(),
+            reserved: &reserved,
+            cpus: job.config.cpus,
+            cmdline: cmdline.split_last().map_or(&[], |(_, text)| text),
+            modules,
+            hardware: job.hardware,
+        };
+        machine.write()
     }
 }
 

@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::candidate::{Candidate, Probe};
-use crate::{direct, hermit, linux, pvh, solo5};
+use crate::multiboot::{version1, version2};
+use crate::{Flat, direct, elf32, flat, hermit, linux, pvh, solo5};
 
 /// How a guest is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,10 +22,18 @@ pub enum Protocol {
     Hermit,
     /// Xen's PVH: 32-bit protected mode (`docs/misc/pvh.pandoc` of Xen).
     Pvh,
+    /// Multiboot2: 32-bit protected mode (Multiboot2 Specification 2.0).
+    Multiboot2,
+    /// Multiboot, version 1: 32-bit protected mode (Multiboot Specification 0.6.96).
+    Multiboot,
     /// An ELF vmlinux by Linux's 64-bit boot protocol (`Documentation/arch/x86/boot.rst`).
     LinuxElf,
     /// A bzImage by Linux's 64-bit boot protocol.
     LinuxBzImage,
+    /// An ELF of 32 bits without a header for a protocol, in 32-bit protected mode.
+    Elf32,
+    /// Bytes that are put somewhere and started there.
+    Flat(Flat),
 }
 
 /// The protocols in the order in which they are tried: an image that offers several is started by the first.
@@ -33,8 +42,12 @@ pub(crate) const PROTOCOLS: &[(&str, Probe)] = &[
     ("solo5-hvt", solo5::probe),
     ("hermit", hermit::probe),
     ("pvh", pvh::probe),
+    ("multiboot2", version2::probe),
+    ("multiboot", version1::probe),
     ("linux-elf", linux::probe_elf),
     ("linux-bzimage", linux::probe_bzimage),
+    ("elf32", elf32::probe),
+    ("flat", flat::probe),
 ];
 
 impl Protocol {
@@ -45,15 +58,19 @@ impl Protocol {
             Self::Solo5Hvt => "solo5-hvt",
             Self::Hermit => "hermit",
             Self::Pvh => "pvh",
+            Self::Multiboot2 => "multiboot2",
+            Self::Multiboot => "multiboot",
             Self::LinuxElf => "linux-elf",
             Self::LinuxBzImage => "linux-bzimage",
+            Self::Elf32 => "elf32",
+            Self::Flat(_) => "flat",
         }
     }
 
     /// Whether guests are told of modules: files beside the image, each with arguments.
     pub const fn has_modules(self) -> bool {
         match self {
-            Self::Pvh => true,
+            Self::Pvh | Self::Multiboot2 | Self::Multiboot | Self::Elf32 | Self::Flat(_) => true,
             Self::Direct | Self::Solo5Hvt | Self::Hermit | Self::LinuxElf | Self::LinuxBzImage => {
                 false
             }
@@ -75,7 +92,10 @@ fn unknown<'c>(_: &'c Candidate<'_>) -> crate::candidate::Probed<'c> {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match self {
+            Self::Flat(options) => write!(f, "flat,{options}"),
+            _ => f.write_str(self.name()),
+        }
     }
 }
 
@@ -93,8 +113,12 @@ impl FromStr for Protocol {
             "solo5-hvt" => Self::Solo5Hvt,
             "hermit" => Self::Hermit,
             "pvh" => Self::Pvh,
+            "multiboot2" => Self::Multiboot2,
+            "multiboot" => Self::Multiboot,
             "linux-elf" => Self::LinuxElf,
             "linux-bzimage" => Self::LinuxBzImage,
+            "elf32" => Self::Elf32,
+            "flat" => return options.unwrap_or_default().parse().map(Self::Flat),
             _ => return Err(unknown_name(name)),
         };
         match options {
@@ -119,8 +143,11 @@ mod tests {
     #[test]
     fn each_name_is_that_of_a_protocol_that_has_a_probe() {
         for (name, probe) in PROTOCOLS {
-            let protocol: Protocol = name.parse().unwrap();
-            assert_eq!(protocol.to_string(), *name);
+            let protocol = match *name {
+                "flat" => Protocol::Flat(Flat::at(0)),
+                name => name.parse().unwrap(),
+            };
+            assert_eq!(protocol.name(), *name);
             assert!(std::ptr::fn_addr_eq(protocol.probe(), *probe));
         }
     }

@@ -1,8 +1,8 @@
 //! PVH: 32-bit protected mode without paging, `ebx` pointing to `hvm_start_info` (Xen, `docs/misc/pvh.pandoc` and
 //! `xen/include/public/arch-x86/hvm/start_info.h`).
 
-use goldcrest_memory::{GuestRam, PAGE_SIZE, layout};
-use goldcrest_x86::{Registers, Segment, SystemRegisters, cr0};
+use goldcrest_memory::{PAGE_SIZE, layout};
+use goldcrest_x86::Registers;
 
 use crate::areas::AreaKind;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
@@ -11,7 +11,8 @@ use crate::load::{Hypercalls, Loader};
 use crate::module::Placed;
 use crate::note::Found;
 use crate::pc::{LOW_END, terminated_cmdline};
-use crate::{BadImage, BootConfig, BootError, Hardware, Image, Loaded, MAX_CMDLINE, Protocol};
+use crate::processor::protected_mode;
+use crate::{BadImage, BootError, Loaded, MAX_CMDLINE, Protocol};
 
 /// `XEN_HVM_START_MAGIC_VALUE`.
 const MAGIC: u32 = 0x336e_c578;
@@ -59,26 +60,17 @@ impl Bootable for Pvh<'_> {
     }
 
     fn load(&self, job: &Job<'_>) -> Result<Loaded, BootError> {
-        let entry = self.note.value;
-        load(
-            job.image,
-            self.elf,
-            entry,
-            job.ram,
-            job.config,
-            job.hardware,
-        )
+        load(self.elf, self.note.value, job)
     }
 }
 
-fn load(
-    image: &Image,
-    elf: &Elf,
-    entry: u64,
-    ram: &GuestRam,
-    config: &BootConfig<'_>,
-    hardware: &Hardware<'_>,
-) -> Result<Loaded, BootError> {
+fn load(elf: &Elf, entry: u64, job: &Job<'_>) -> Result<Loaded, BootError> {
+    let Job {
+        image,
+        ram,
+        config,
+        hardware,
+    } = *job;
     const WHAT: &str = "the PVH entry point";
     let cmdline = terminated_cmdline(config, hardware, image.name(), MAX_CMDLINE)?;
     elf.check_executable(image, WHAT, entry)?;
@@ -89,7 +81,8 @@ fn load(
     loader.claim_pc();
     loader.claim_segments(elf)?;
     loader.place_segments(elf)?;
-    let modules = loader.place_modules_high(config)?;
+    let mut modules = loader.place_modules_high(config)?;
+    loader.add_device_tree(job, &cmdline, &mut modules)?;
     let rsdp = loader.write_acpi(config.cpus, hardware)?;
     let start_info = write_start_info(&mut loader, rsdp, &modules, &cmdline)?;
     Ok(Loaded {
@@ -99,7 +92,7 @@ fn load(
             rbx: start_info,
             ..Registers::default()
         },
-        system: system_registers(),
+        system: protected_mode(),
         msrs: Vec::new(),
         boot_info: Some(start_info),
         pvclock: None,
@@ -165,23 +158,6 @@ fn write_start_info(
     bytes.extend(strings);
     loader.write(what, base, &bytes)?;
     Ok(base)
-}
-
-/// Flat segments, paging off. The descriptor tables are the guest's to make.
-fn system_registers() -> SystemRegisters {
-    let data = Segment::data(0x10, 0);
-    SystemRegisters {
-        cs: Segment::code32(0x08),
-        ds: data,
-        es: data,
-        fs: data,
-        gs: data,
-        ss: data,
-        tr: Segment::tss(0x18, 0, 0x67),
-        ldt: Segment::unusable(),
-        cr0: cr0::PE | cr0::ET,
-        ..SystemRegisters::default()
-    }
 }
 
 const _: () = assert!(START_INFO_SIZE < PAGE_SIZE);

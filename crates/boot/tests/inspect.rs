@@ -34,8 +34,12 @@ fn a_unikernel() {
              offered: pvh, entry 0x100004 (a note named Xen of type 18 at 0x120)\n  \
                32-bit protected mode without paging, ebx = hvm_start_info (magic 336ec578, version 1)\n  \
                in it: command line, modules (--initrd first), memory map, ACPI\n\
+             not multiboot2: no header magic e85250d6 in the first 32 KiB\n\
+             not multiboot: no header magic 1badb002 in the first 8 KiB\n\
              not linux-elf: made for direct entry, by its note\n\
              not linux-bzimage: no setup header (\"HdrS\" at 0x202)\n\
+             not elf32: an ELF of 64 bits\n\
+             not flat: only if it is asked for (--format flat,addr=ADDRESS)\n\
              segment 1: 0x100000-0x101233 r-x, 4660 bytes in the file at 0x1000\n\
              segment 2: 0x102000-0x1027ff r--, 2048 bytes in the file at 0x3000\n\
              segment 3: 0x103000-0x10bfff rw-, 4352 bytes in the file at 0x4000\n\
@@ -57,7 +61,11 @@ fn a_bzimage() {
                in them: command line, initial RAM disk, e820 memory map, ACPI\n\
              not direct: not an ELF\n\
              not pvh: not an ELF\n\
+             not multiboot2: no header magic e85250d6 in the first 32 KiB\n\
+             not multiboot: no header magic 1badb002 in the first 8 KiB\n\
              not linux-elf: not an ELF\n\
+             not elf32: not an ELF\n\
+             not flat: only if it is asked for (--format flat,addr=ADDRESS)\n\
              kernel version: 6.1.0-test (someone) #1 SMP\n\
              boot protocol: 2.15\n\
              kernel: 8192 bytes, needs 1048576 preferably at 0x1000000\n\

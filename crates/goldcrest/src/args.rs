@@ -186,6 +186,11 @@ pub(crate) struct RunOptions {
     #[arg(long, value_enum, default_value_t = Announce::Acpi)]
     pub(crate) announce: Announce,
 
+    /// Which devices the machine has besides: test adds those that kvm-unit-tests needs, and puts the image's name in
+    /// front of its command line, as QEMU does
+    #[arg(long, value_enum, default_value_t = MachineKind::Standard)]
+    pub(crate) machine: MachineKind,
+
     /// Show where start-up went: text and json on stderr, svg in timeline.svg
     #[arg(
         long,
@@ -208,7 +213,10 @@ pub(crate) struct RunOptions {
     #[arg(long, value_enum, default_value_t = OnReset::Exit)]
     pub(crate) on_reset: OnReset,
 
-    /// Start the image by this protocol: direct, pvh, linux-elf or linux-bzimage [default: the best it offers]
+    /// Start the image by this protocol [default: the best it offers]
+    ///
+    /// direct, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, or flat,addr=ADDRESS: a flat binary that goes to
+    /// this address, and starts there in 32-bit protected mode unless entry=ADDRESS and mode=16|32|64 say otherwise.
     #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
     pub(crate) format: Option<Protocol>,
 
@@ -242,6 +250,16 @@ pub(crate) enum Announce {
     Acpi,
     /// By virtio_mmio.device= on the command line, for kernels without ACPI
     Cmdline,
+    /// By a device tree: the last module, named device-tree; Linux finds it in its setup data
+    DeviceTree,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MachineKind {
+    /// What kernels and unikernels expect
+    Standard,
+    /// And debug exit, test device and fw_cfg for test kernels
+    Test,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

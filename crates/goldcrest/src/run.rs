@@ -10,8 +10,8 @@ use std::sync::Arc;
 use goldcrest_boot::{Announce, BootError, Image, Module};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    ConsoleConfig, DiskConfig, Input, MachineConfig, MonitorError, Notice, OnReset, Outcome,
-    Output, Solo5Backing, Solo5Config, Stage, StopReason,
+    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, Notice, OnReset,
+    Outcome, Output, Solo5Backing, Solo5Config, Stage, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -70,7 +70,11 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     }
     let control = Arc::default();
     let virtio = devices::virtio(options, &image, &taken, &control)?;
-    let mut words = vec![options.cmdline.as_str()];
+    let name = match (options.machine, &options.image) {
+        (args::MachineKind::Test, Some(path)) => path.to_string_lossy(),
+        _ => "".into(),
+    };
+    let mut words = vec![&*name, options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
     Ok(MachineConfig {
@@ -88,6 +92,11 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         announce: match options.announce {
             args::Announce::Acpi => Announce::Acpi,
             args::Announce::Cmdline => Announce::CommandLine,
+            args::Announce::DeviceTree => Announce::DeviceTree,
+        },
+        machine: match options.machine {
+            args::MachineKind::Standard => MachineKind::Standard,
+            args::MachineKind::Test => MachineKind::Test,
         },
         on_reset: match options.on_reset {
             args::OnReset::Exit => OnReset::Exit,

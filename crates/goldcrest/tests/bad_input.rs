@@ -309,7 +309,10 @@ fn a_protocol_that_is_not_offered_is_answered_with_those_that_are() {
     let unknown = run(boot(&guest()).args(["--format", "multiboot3"])).usage_error();
     assert_contains(
         &unknown,
-        &["\"multiboot3\"", "direct, pvh, linux-elf, linux-bzimage"],
+        &[
+            "\"multiboot3\"",
+            "direct, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, flat",
+        ],
     );
 }
 

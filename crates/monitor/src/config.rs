@@ -40,6 +40,8 @@ pub struct MachineConfig {
     pub solo5: Vec<Solo5Config>,
     /// How a kernel is told of its virtio devices.
     pub announce: Announce,
+    /// Which devices it has besides.
+    pub machine: MachineKind,
     /// What a reset does.
     pub on_reset: OnReset,
     /// How long the machine may run, from its first start.
@@ -69,6 +71,7 @@ impl MachineConfig {
             virtio: Vec::new(),
             solo5: Vec::new(),
             announce: Announce::default(),
+            machine: MachineKind::default(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),
@@ -76,6 +79,17 @@ impl MachineConfig {
             notice: Notice::default(),
         }
     }
+}
+
+/// The kind of a machine: which devices it has beside those that are configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MachineKind {
+    /// Those that kernels and unikernels expect.
+    #[default]
+    Standard,
+    /// Those that test kernels examine a machine by, too: what `kvm-unit-tests` needs of QEMU's `pc-testdev` and `fw_cfg`.
+    Test,
 }
 
 /// What happens when the guest resets its machine.

@@ -48,13 +48,14 @@ mod net;
 mod options;
 mod outcome;
 mod solo5;
+mod test_machine;
 mod timeline;
 mod user_net;
 mod virtio;
 mod vsock;
 
 pub use balloon::{balloon_device, parse_balloon};
-pub use config::{Input, MachineConfig, Notice, OnReset};
+pub use config::{Input, MachineConfig, MachineKind, Notice, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};

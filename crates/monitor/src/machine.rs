@@ -24,7 +24,10 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring, solo5, virtio};
+use crate::{
+    MachineConfig, MachineKind, MonitorError, OnReset, Outcome, Stage, Wiring, solo5, test_machine,
+    virtio,
+};
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -303,6 +306,9 @@ fn board(
         Range::new(ioapic::ADDRESS, ioapic::LEN)?,
         shared(ioapic.clone()),
     )?;
+    if config.machine == MachineKind::Test {
+        test_machine::add_devices(config, &isa, &mut ports, &mut memory)?;
+    }
     let wiring = Wiring { ram, isa: &isa };
     for device in &config.devices {
         device.add(&wiring, &mut ports, &mut memory)?;

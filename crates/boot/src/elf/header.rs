@@ -101,7 +101,6 @@ pub(crate) struct Header {
     program_header_count: u16,
 }
 
-#[allow(dead_code, reason = "for protocols that need it")]
 /// Where the section header table is. Nothing of it is checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sections {

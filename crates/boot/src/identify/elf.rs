@@ -1,6 +1,6 @@
 //! What an ELF is, whatever it is made for. Nothing of it need be right.
 
-use super::{Format, Identity, printable};
+use super::{EXECUTABLE, Format, Identity, printable};
 use crate::{BootError, Image};
 
 const ET_REL: u16 = 1;
@@ -114,7 +114,7 @@ impl<'a> File<'a> {
             ET_CORE => ("a core dump".into(), true),
             ET_EXEC => match self.interpreter() {
                 Some(by) => (format!("a dynamically linked program, by {by}"), true),
-                None => ("an executable".into(), false),
+                None => (EXECUTABLE.into(), false),
             },
             ET_DYN => {
                 let (is_library, is_program) = self.dynamic();
