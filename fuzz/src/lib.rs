@@ -28,6 +28,8 @@ pub mod elf;
 pub mod elf_layout;
 pub mod envelope;
 mod guest;
+pub mod hermit;
+pub mod hermit_hypercalls;
 pub mod i8042;
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
@@ -39,6 +41,8 @@ pub mod pic;
 pub mod power;
 pub mod rtc;
 pub mod serial;
+pub mod solo5;
+pub mod solo5_hypercalls;
 pub mod state;
 pub mod usernet;
 pub mod virtio_balloon;
@@ -76,6 +80,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("elf", elf::run),
     Target::new("elf_layout", elf_layout::run),
     Target::new("envelope", envelope::run),
+    Target::new("hermit", hermit::run),
+    Target::new("hermit_hypercalls", hermit_hypercalls::run),
     Target::new("i8042", i8042::run),
     Target::new("ioapic", ioapic::run),
     Target::new("mmio", mmio::run),
@@ -84,6 +90,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("power", power::run),
     Target::new("rtc", rtc::run),
     Target::new("serial", serial::run),
+    Target::new("solo5", solo5::run),
+    Target::new("solo5_hypercalls", solo5_hypercalls::run),
     Target::new("state", state::run),
     Target::new("usernet", usernet::run),
     Target::new("virtio_balloon", virtio_balloon::run),
