@@ -32,6 +32,8 @@ pub mod envelope;
 pub mod ext4;
 pub mod fat;
 mod guest;
+pub mod hermit;
+pub mod hermit_hypercalls;
 pub mod i8042;
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
@@ -46,6 +48,8 @@ pub mod pic;
 pub mod power;
 pub mod rtc;
 pub mod serial;
+pub mod solo5;
+pub mod solo5_hypercalls;
 pub mod state;
 pub mod usernet;
 pub mod virtio_balloon;
@@ -86,6 +90,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("envelope", envelope::run),
     Target::new("ext4", ext4::run),
     Target::new("fat", fat::run),
+    Target::new("hermit", hermit::run),
+    Target::new("hermit_hypercalls", hermit_hypercalls::run),
     Target::new("i8042", i8042::run),
     Target::new("ioapic", ioapic::run),
     Target::new("loader_entries", loader_entries::run),
@@ -97,6 +103,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("power", power::run),
     Target::new("rtc", rtc::run),
     Target::new("serial", serial::run),
+    Target::new("solo5", solo5::run),
+    Target::new("solo5_hypercalls", solo5_hypercalls::run),
     Target::new("state", state::run),
     Target::new("usernet", usernet::run),
     Target::new("virtio_balloon", virtio_balloon::run),

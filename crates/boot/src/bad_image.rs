@@ -128,6 +128,7 @@ pub enum BadImage {
     FlatEntry { entry: u64, start: u64, len: u64 },
     #[error(transparent)]
     Multiboot(#[from] BadMultiboot),
+
     #[error("segment {segment} begins at {address:#x}: the lowest address is {lowest:#x}")]
     SegmentBelow {
         segment: u16,

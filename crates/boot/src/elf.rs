@@ -146,20 +146,6 @@ impl Elf {
             .find(|segment| segment.range().contains(&address))
     }
 
-    /// Where the entry point lies in memory. It is a virtual address; linkers' scripts for kernels also give the physical
-    /// ones.
-    pub(crate) fn physical_entry(&self) -> u64 {
-        let holds = |segment: &&Segment| {
-            let offset = self.entry.checked_sub(segment.virtual_address);
-            offset.is_some_and(|offset| offset < segment.memory_size)
-        };
-        let segment = self.segments.iter().find(holds);
-        segment.map_or(self.entry, |segment| {
-            let offset = self.entry.wrapping_sub(segment.virtual_address);
-            offset.saturating_add(segment.physical_address)
-        })
-    }
-
     /// The same ELF, put `base` above where it is linked to run, wherever it says that it is to be put.
     pub(crate) fn placed(&self, base: u64) -> Result<Self, BadImage> {
         let mut placed = self.clone();
@@ -181,6 +167,20 @@ impl Elf {
             .sort_by_key(|segment| segment.physical_address);
         check_segments(&placed.segments)?;
         Ok(placed)
+    }
+
+    /// Where the entry point lies in memory. It is a virtual address; linkers' scripts for kernels also give the physical
+    /// ones.
+    pub(crate) fn physical_entry(&self) -> u64 {
+        let holds = |segment: &&Segment| {
+            let offset = self.entry.checked_sub(segment.virtual_address);
+            offset.is_some_and(|offset| offset < segment.memory_size)
+        };
+        let segment = self.segments.iter().find(holds);
+        segment.map_or(self.entry, |segment| {
+            let offset = self.entry.wrapping_sub(segment.virtual_address);
+            offset.saturating_add(segment.physical_address)
+        })
     }
 
     /// Fails unless the ELF has 64 bits and is linked at a fixed address.

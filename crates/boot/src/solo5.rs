@@ -385,7 +385,7 @@ fn page_tables(elf: &Elf, memory_size: u64, base: u64) -> PageTables {
 fn read_only(elf: &Elf) -> Vec<Range<u64>> {
     let segments = elf.segments.iter().filter(|segment| !segment.write);
     let segments = segments.map(|segment| whole_pages(&segment.range()));
-    [0..MIN_BASE].into_iter().chain(segments).collect()
+    std::iter::once(0..MIN_BASE).chain(segments).collect()
 }
 
 fn gdt() -> Vec<u8> {

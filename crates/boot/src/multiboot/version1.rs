@@ -112,6 +112,7 @@ impl Bootable for Multiboot<'_> {
             boot_info: Some(info),
             pvclock: None,
             cpuid: true,
+            hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
             hypercalls: Hypercalls::None,
             copied: loader.copied,
