@@ -16,12 +16,15 @@ use goldcrest_virtio::driver::{DriverQueue, initialise};
 use goldcrest_virtio::spec::feature;
 use goldcrest_virtio::{Mmio, VirtioDevice};
 use images::{
-    bzimage, direct_note, elf32, kernel_segments, many_tags, multiboot_flat, multiboot_header,
-    multiboot2_header, patch, pvh_kernel, tag, unikernel, vmlinux,
+    ElfBuilder, R, W, X, bzimage, direct_note, elf32, hermit_guest, kernel_segments, many_tags,
+    multiboot_flat, multiboot_header, multiboot2_header, patch, pvh_kernel, segment, solo5_guest,
+    tag, unikernel, vmlinux,
 };
 
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
+#[path = "../../crates/firmware/tests/support/mod.rs"]
+mod support;
 
 /// How an image is loaded: the last two bytes of its seed. As it offers itself; with all that a guest can be given; and
 /// the same in memory on both sides of the hole below 4 GiB.
@@ -41,9 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         multiboot_seeds(),
         flat_seeds(),
         file_seeds(),
+        foreign_seeds(),
         cmdline_seeds(),
         snapshot_seeds()?,
         virtio_seeds()?,
+        text_seeds(),
+        disk_seeds(),
     ]
     .concat()
     {
@@ -200,8 +206,135 @@ fn file_seeds() -> Seeds {
     files.map(|file| ("identify", file)).into()
 }
 
+/// Guests that are made for other monitors, as they are and with what each format has.
+fn foreign_seeds() -> Seeds {
+    let with = |name, image: &[u8], way: u8| (name, [image, &[way]].concat());
+    let solo5 = compact(&solo5_guest());
+    let lonely = images::solo5_with(&images::abi_desc(1, 2), &images::manifest(&[])).build();
+    let full: Vec<_> = (0..63).map(|n| format!("net{n}")).collect();
+    let full: Vec<_> = full
+        .iter()
+        .map(|name| (name.as_str(), images::NET))
+        .collect();
+    let full = images::solo5_with(&images::abi_desc(1, 2), &images::manifest(&full)).build();
+    let many: Vec<_> = (1..13u64)
+        .map(|n| segment(R | X, n << 20, &[0x90; 16], 16))
+        .collect();
+    let many = ElfBuilder::new(1 << 20, many)
+        .note(b"Solo5\0", images::ABI1, &images::abi_desc(1, 2))
+        .note(b"Solo5\0", images::MFT1, &images::manifest(&[]))
+        .build();
+    let relas = [
+        images::rela(0x1010, 8, 0, 0x123),
+        images::rela(0x1018, 1, 0, 5),
+        images::rela(0x1020, 6, 1, 0),
+    ];
+    let tables = [
+        relas.concat(),
+        images::symbol(1, false, 0x10),
+        images::symbol(0, true, 0),
+    ]
+    .concat();
+    vec![
+        with("solo5", &solo5, 0),
+        with("solo5", &solo5, 0xa0),
+        with("solo5", &solo5, 1),
+        with("solo5", &compact(&lonely), 3),
+        with("solo5", &compact(&full), 3),
+        with("solo5", &compact(&many), 3),
+        with("hermit", &compact(&hermit_guest()), 0x80),
+        with("hermit", &relocatable(&tables, relas.len()), 0x80),
+        with("hermit", &relocatable(&tables, relas.len()), 0),
+        ("solo5_hypercalls", solo5_calls()),
+        ("hermit_hypercalls", hermit_calls()),
+    ]
+}
+
+/// A Hermit guest that can lie anywhere, without padding: code, tables, data, and where the dynamic section is.
+fn relocatable(tables: &[u8], count: usize) -> Vec<u8> {
+    let size = u64::try_from(24 * count).unwrap_or(0);
+    let words = [7, 0x800, 8, size, 9, 24, 6, 0x800 + size, 0, 0];
+    let dynamic: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u64| word.to_le_bytes())
+        .collect();
+    let segments = vec![
+        segment(R | X, 0, &[0x90; 16], 16),
+        segment(R, 0x800, tables, 0x400),
+        segment(R | W, 0x1000, &[0x22; 16], 0x800),
+        segment(R | W, 0x4000, &dynamic, 0x100),
+    ];
+    let image = images::hermit_notes(ElfBuilder::new(0x8, segments), 4, 1).build();
+    let mut small = compact_to(&image, 256);
+    small[16] = 3;
+    small[images::PROGRAM_HEADERS + 56 * 4] = 2;
+    small
+}
+
+/// Calls of each kind that are well-formed, as `solo5_hypercalls` takes them.
+fn solo5_calls() -> Vec<u8> {
+    let mut seed = Vec::new();
+    let script = |choices: &[u8]| {
+        let len = u8::try_from(choices.len()).unwrap_or(0);
+        [&[0x90, len], choices].concat()
+    };
+    // Where the argument is, and five words.
+    let argument = |words: [&[u8]; 5]| [&[0xa0, 0, 0x20][..], &words.concat()].concat();
+    const AT: &[u8] = &[0x80, 0, 0x30];
+    const NONE: &[u8] = &[0];
+    let call = |number: u8| vec![number, 0, 0x20];
+    let calls: [(&[u8], [&[u8]; 5], u8); 12] = [
+        (&[], [AT, &[0x41], NONE, NONE, NONE], 2),
+        (&[], [&[1], &[0x40], AT, &[0x41], NONE], 4),
+        (&[], [&[1], &[0x42], AT, &[0x44], NONE], 5),
+        (&[1], [&[1], &[0x42], AT, &[0x44], NONE], 5),
+        (&[0], [&[2], AT, &[0x80, 60, 0], NONE, NONE], 6),
+        (&[0x70], [&[3], AT, &[0x80, 0, 4], NONE, NONE], 7),
+        (&[0x70, 0x70], [NONE; 5], 3),
+        (
+            &[2, 0, 0, 0, 0, 0],
+            [&[0x80, 0, 9], NONE, NONE, NONE, NONE],
+            3,
+        ),
+        (&[0xfe, 0, 0, 0, 0, 0], [&[0xf0], NONE, NONE, NONE, NONE], 3),
+        (&[5], [NONE; 5], 1),
+        (&[], [AT, &[0x80, 255, 0], NONE, NONE, NONE], 8),
+        (&[], [&[0xf1], &[0x80, 255, 0], NONE, NONE, NONE], 8),
+    ];
+    for (choices, words, number) in calls {
+        seed.extend(script(choices));
+        seed.extend(argument(words));
+        seed.extend(call(number));
+    }
+    seed
+}
+
+/// Words and calls, as `hermit_hypercalls` takes them.
+fn hermit_calls() -> Vec<u8> {
+    let mut seed = Vec::new();
+    let word = |at: u16, value: &[u8]| [&[0x80][..], &at.to_le_bytes(), value].concat();
+    // Page tables at 0x1000, 0x2000, 0x3000 and 0x4000, to the page at 0x5000.
+    for table in 1..5u8 {
+        seed.extend(word(u16::from(table) << 12, &[table + 1]));
+    }
+    // Standard output, the virtual address 0x10, five bytes: fields that are not aligned.
+    seed.extend(word(0x5000, &[0x41]));
+    seed.extend(word(0x5008, &[0x40]));
+    seed.extend(word(0x5010, &[0x45]));
+    for choice in 0..11u8 {
+        seed.extend([choice, 0, 0x50]);
+        seed.extend([choice | 0x40, 0, 0x50]);
+    }
+    seed
+}
+
 /// The same ELF without most of its segments' bytes, and without padding.
 fn compact(elf: &[u8]) -> Vec<u8> {
+    compact_to(elf, SEGMENT_BYTES)
+}
+
+/// As [`compact`], with up to `most` bytes of each segment.
+fn compact_to(elf: &[u8], most: usize) -> Vec<u8> {
     let field = |at: usize| usize::try_from(images_u64(elf, at)).unwrap_or(usize::MAX);
     let count = usize::from(elf[56]);
     let headers_end = images::PROGRAM_HEADERS + 56 * count;
@@ -209,11 +342,7 @@ fn compact(elf: &[u8]) -> Vec<u8> {
     for header in (images::PROGRAM_HEADERS..headers_end).step_by(56) {
         let (offset, size) = (field(header + 8), field(header + 32));
         let is_note = elf[header] == 4;
-        let kept = if is_note {
-            size
-        } else {
-            size.min(SEGMENT_BYTES)
-        };
+        let kept = if is_note { size } else { size.min(most) };
         let at = small.len();
         small[header + 8..header + 16].copy_from_slice(&(at as u64).to_le_bytes());
         small[header + 32..header + 40].copy_from_slice(&(kept as u64).to_le_bytes());
@@ -278,6 +407,157 @@ fn snapshot_seeds() -> Result<Seeds, Box<dyn Error>> {
             ]
         });
     Ok(seeds.collect())
+}
+
+/// Loader entries, as kernel-install and people write them.
+fn text_seeds() -> Seeds {
+    let entry = "a-6.1.0-39+3-1.conf\ntitle Debian\nversion 6.1.0-39\nmachine-id 0123\nsort-key debian\noptions quiet\n\
+        linux /a/linux\ninitrd /a/initrd\n";
+    let other = "b-6.1.0~rc1^2.conf\ntitle Debian\nversion 6.1.0-40\nsort-key debian\nlinux /b\ntimeout 3\ndefault a-*[0-9]?\n";
+    let third = "c.conf\nlinux c\nPRETTY_NAME=\"a \\\"b\"\nID='x'\ntimeout menu-force\n";
+    let keys = "j\u{1b}[B\u{1b}[A\r";
+    let text = [entry, other, third, keys].join("\0");
+    vec![("loader_entries", text.into_bytes())]
+}
+
+/// Disks as real tools make them, where these are installed.
+fn disk_seeds() -> Seeds {
+    const TOOLS: [&str; 7] = [
+        "debugfs", "mkfs.fat", "mcopy", "mmd", "mke2fs", "sgdisk", "sfdisk",
+    ];
+    let Some(shop) = support::Workshop::with(&TOOLS) else {
+        return Seeds::new();
+    };
+    let kernel = support::kernel(1400);
+    let uki = small_uki(&kernel);
+    shop.write("uki", &uki);
+    let mut seeds = vec![("pe", uki)];
+    shop.write("tree/vmlinuz", &kernel);
+    shop.write("tree/etc/os-release", "PRETTY_NAME=x\n");
+    std::os::unix::fs::symlink("vmlinuz", shop.path("tree/link")).expect("the tree is ours");
+    for options in ["ext2", "ext3", "ext4"] {
+        shop.image("ext", 256);
+        let arguments = [
+            "-q", "-F", "-t", options, "-b", "1024", "-N", "16", "-d", "tree",
+        ];
+        let journal: &[&str] = if options == "ext2" {
+            &[]
+        } else {
+            &["-O", "^has_journal"]
+        };
+        shop.run("mke2fs", &[&arguments[..], journal, &["ext"]].concat());
+        seeds.push(("ext4", sparse(&shop.bytes("ext"))));
+        seeds.push(("boot_disk", sparse(&shop.bytes("ext"))));
+    }
+    // Changes in a journal, of which one is void.
+    shop.image("ext", 2304);
+    let arguments = [
+        "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "16", "-J", "size=1", "-d", "tree", "ext",
+    ];
+    shop.run("mke2fs", &arguments);
+    let block = shop.run("debugfs", &["-R", "bmap /vmlinuz 0", "ext"]);
+    shop.write("new", [0x5a; 1024]);
+    shop.write(
+        "script",
+        format!("jo\njw -b {} new\njw -r 99\njc\n", block.trim()),
+    );
+    shop.run("debugfs", &["-w", "-f", "script", "ext"]);
+    seeds.push(("ext4", sparse(&shop.bytes("ext"))));
+    for (width, kib) in [("12", 256), ("16", 2304), ("32", 2304)] {
+        shop.image("fat", kib);
+        shop.run("mkfs.fat", &["-F", width, "-s", "1", "-f", "1", "fat"]);
+        if width == "12" {
+            shop.run(
+                "mmd",
+                &[
+                    "-i",
+                    "fat",
+                    "::/EFI",
+                    "::/EFI/Linux",
+                    "::/loader",
+                    "::/loader/entries",
+                ],
+            );
+            shop.run(
+                "mcopy",
+                &["-i", "fat", "uki", "::/EFI/Linux/a long name.efi"],
+            );
+            shop.write("entry", "title T\nlinux /EFI/Linux/x\n");
+            shop.run(
+                "mcopy",
+                &["-i", "fat", "entry", "::/loader/entries/entry+1.conf"],
+            );
+            shop.run("mcopy", &["-i", "fat", "entry", "::/loader/loader.conf"]);
+        }
+        seeds.push(("fat", sparse(&shop.bytes("fat"))));
+        seeds.push(("boot_disk", sparse(&shop.bytes("fat"))));
+    }
+    shop.image("disk", 2304);
+    shop.run(
+        "sgdisk",
+        &[
+            "-a",
+            "1",
+            "-n",
+            "1:64:+512",
+            "-t",
+            "1:ef00",
+            "-n",
+            "2:600:+100",
+            "disk",
+        ],
+    );
+    seeds.push(("partitions", sparse(&shop.bytes("disk"))));
+    shop.image("fat", 256);
+    shop.run("mkfs.fat", &["-F", "12", "fat"]);
+    shop.put("fat", "disk", 64 * 512);
+    seeds.push(("boot_disk", sparse(&shop.bytes("disk"))));
+    shop.image("disk", 2304);
+    shop.write("layout", "label: dos\nstart=8, size=100, type=ef\nstart=200, size=400, type=5\nstart=208, size=8\nstart=300, size=8\n");
+    let script = format!(
+        "/usr/sbin/sfdisk --no-reread disk < {}",
+        shop.path("layout").display()
+    );
+    shop.run("sh", &["-c", &script]);
+    seeds.push(("partitions", sparse(&shop.bytes("disk"))));
+    seeds
+}
+
+/// The records of a disk with blocks of 512 bytes (`fuzz/src/disk_image.rs`).
+fn sparse(image: &[u8]) -> Vec<u8> {
+    let mut records = vec![0];
+    for (place, unit) in (0_u16..).zip(image.chunks(64)) {
+        if unit.iter().any(|byte| *byte != 0) {
+            records.extend(place.to_le_bytes());
+            records.extend(unit);
+        }
+    }
+    records
+}
+
+/// A PE image with the sections of a unified kernel image, and nothing else.
+fn small_uki(kernel: &[u8]) -> Vec<u8> {
+    let parts: [(&[u8; 8], &[u8]); 4] = [
+        (b".osrel\0\0", b"ID=debian\nVERSION_ID=12\n"),
+        (b".cmdline", b"root=/dev/vda2\0"),
+        (b".linux\0\0", kernel),
+        (b".initrd\0", b"initrd"),
+    ];
+    let mut image = vec![0; 64];
+    image[..2].copy_from_slice(b"MZ");
+    image[0x3c] = 64;
+    image.extend(b"PE\0\0\x64\x86\x04\0");
+    image.extend([0; 16]);
+    let mut at = u32::try_from(image.len() + 40 * parts.len()).expect("it is small");
+    for (name, content) in &parts {
+        let len = u32::try_from(content.len()).expect("it is small");
+        image.extend(*name);
+        image.extend([len, at, len, at].map(u32::to_le_bytes).concat());
+        image.extend([0; 16]);
+        at += len;
+    }
+    image.extend(parts.iter().flat_map(|(_, content)| content.to_vec()));
+    image
 }
 
 /// Devices behind the MMIO transport that a driver has set up.

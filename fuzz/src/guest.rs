@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use arbitrary::{Result, Unstructured};
 use goldcrest_boot::{
-    Area, AreaKind, BootConfig, Image, Inspection, Loaded, Module, Protocol, inspect_as, load,
+    Area, AreaKind, BootConfig, Hardware, Hypercalls, Image, Inspection, Loaded, Module, Protocol,
+    inspect_as, load_with,
 };
 use goldcrest_memory::{GuestRam, HugePages, MemoryConfig, PAGE_SIZE};
 use goldcrest_x86::cr0;
@@ -122,12 +123,34 @@ fn load_in_way(bytes: &[u8], [way, more]: [u8; 2], asked: Option<Protocol>, modu
     }
 }
 
+/// Inspects and loads an image as the only guest of a machine with this hardware and one CPU, in a way that the last byte
+/// of `data` chooses.
+pub(crate) fn load_alone(data: &[u8], hardware: impl Fn(u8) -> Hardware<'static>) {
+    let Some((way, bytes)) = data.split_last() else {
+        return;
+    };
+    let Ok(image) = Image::from_bytes("fuzzed", bytes.to_vec()) else {
+        return;
+    };
+    let config = BootConfig {
+        cmdline: if way & 0x80 == 0 { "" } else { "-v -- one two" },
+        tsc_khz: u64::from(*way) * 1000,
+        gigabyte_pages: way & 0x20 != 0,
+        ..BootConfig::default()
+    };
+    RAM.with(|ram| check_with(&image, ram, &config, &hardware(*way)));
+}
+
 fn check(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) {
+    check_with(image, ram, config, &Hardware::default());
+}
+
+fn check_with(image: &Image, ram: &GuestRam, config: &BootConfig<'_>, hardware: &Hardware<'_>) {
     let inspection = inspect_as(image, config.protocol).expect("bytes in memory can be read");
     assert!(inspection.to_string().lines().count() < 200);
     assert_eq!(inspection.offers.is_empty(), inspection.problem.is_some());
     check_segments(&inspection);
-    match load(image, ram, config) {
+    match load_with(image, ram, config, hardware) {
         Ok(loaded) => {
             let offered = |offer: &goldcrest_boot::Offer| offer.protocol == loaded.protocol;
             assert!(inspection.offers.iter().any(offered));
@@ -168,6 +191,10 @@ pub(crate) fn check_loaded(ram: &GuestRam, config: &BootConfig<'_>, loaded: &Loa
     if loaded.protocol == Protocol::Direct {
         check_direct(ram, loaded);
     }
+    if let Hypercalls::Solo5 { handles, read_only } = &loaded.hypercalls {
+        assert!((1..=64).contains(&handles.len()));
+        check_solo5(ram, loaded, read_only);
+    }
 }
 
 fn check_areas(ram: &GuestRam, areas: &[Area]) {
@@ -201,6 +228,28 @@ fn check_direct(ram: &GuestRam, loaded: &Loaded) {
     }
     let stack = translate(ram, loaded.system.cr3, loaded.registers.rsp);
     assert!(stack.is_some_and(|page| page.write && !page.execute));
+}
+
+/// Solo5: no page is both written and executed, what hypercalls may not write the guest cannot write, and it cannot reach
+/// the processor's tables.
+fn check_solo5(ram: &GuestRam, loaded: &Loaded, read_only: &[Range<u64>]) {
+    let page = |address| translate(ram, loaded.system.cr3, address);
+    for area in &loaded.areas {
+        for address in ends(&area.range) {
+            let page = page(address);
+            assert!(page.is_none_or(|page| !(page.write && page.execute) && !page.user));
+            let hidden = matches!(area.kind, AreaKind::Tables | AreaKind::Guard);
+            assert!(!hidden || page.is_none_or(|page| !page.write), "{area:?}");
+        }
+    }
+    assert!(read_only.is_sorted_by_key(|range| range.start));
+    for range in read_only {
+        for address in ends(range) {
+            assert!(page(address).is_none_or(|page| !page.write), "{range:?}");
+        }
+    }
+    let stack = page(loaded.registers.rsp);
+    assert!(stack.is_some_and(|page| !page.execute));
 }
 
 fn ends(range: &Range<u64>) -> [u64; 2] {

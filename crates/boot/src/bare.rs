@@ -14,7 +14,7 @@ use goldcrest_x86::{Registers, SystemRegisters};
 
 use crate::areas::AreaKind;
 use crate::candidate::Job;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::pc::terminated_cmdline;
 use crate::processor::{GIB, gdt_bytes, identity, long_mode, protected_mode, real_mode};
 use crate::{BootError, Loaded, MAX_CMDLINE, Protocol};
@@ -105,6 +105,7 @@ impl<'a> Loader<'a> {
             pvclock: None,
             cpuid: true,
             areas: self.areas.into_used(),
+            hypercalls: Hypercalls::None,
             copied: self.copied,
         })
     }

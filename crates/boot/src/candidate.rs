@@ -53,6 +53,27 @@ pub(crate) struct Job<'a> {
     pub(crate) hardware: &'a Hardware<'a>,
 }
 
+impl Job<'_> {
+    /// Refuses what a guest of a protocol that has neither modules nor virtio would not find, rather than not to notice.
+    pub(crate) fn refuse_useless(&self, protocol: Protocol) -> Result<(), BootError> {
+        let useless = |what| BootError::Useless {
+            image: self.image.name().to_owned(),
+            protocol,
+            what,
+        };
+        if self.config.initrd.is_some() {
+            return Err(useless("initial RAM disk"));
+        }
+        if !self.hardware.mmio.is_empty() {
+            return Err(useless("virtio devices"));
+        }
+        if self.config.cpus != 1 {
+            return Err(useless("second CPU"));
+        }
+        Ok(())
+    }
+}
+
 /// Why a protocol does not start an image.
 #[derive(Debug)]
 pub(crate) enum Refusal {

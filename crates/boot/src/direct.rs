@@ -15,7 +15,7 @@ use crate::areas::{AreaKind, whole_pages};
 use crate::boot_info::InfoBlock;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::note::Found;
 use crate::{
     BadImage, BootConfig, BootError, Hardware, Image, Loaded, Protocol, descriptors, mapping,
@@ -123,6 +123,7 @@ fn load(
         boot_info: Some(block.start),
         pvclock: pvclock.then(|| info.pvclock(block.start)),
         cpuid: note.flags & note::FLAG_CPUID != 0,
+        hypercalls: Hypercalls::None,
         areas: loader.areas.into_used(),
         copied: loader.copied,
     })
@@ -191,7 +192,9 @@ fn check_trap_stack(note: &DirectEntry, ram: &GuestRam) -> Result<(), BadImage> 
     }
 }
 
-fn check_segments(elf: &Elf) -> Result<(), BadImage> {
+/// Segments lie where they are linked, none can be both written and executed, and no two share a page but with the same
+/// permissions.
+pub(crate) fn check_segments(elf: &Elf) -> Result<(), BadImage> {
     for segment in &elf.segments {
         if segment.write && segment.execute {
             return Err(BadImage::WriteAndExecute {

@@ -21,8 +21,10 @@ pub(crate) const ET_DYN: u16 = 3;
 const EM_386: u16 = 3;
 const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
+const PT_TLS: u32 = 7;
 const PT_GNU_STACK: u32 = 0x6474_e551;
 const PF_X: u32 = 1;
 const PF_W: u32 = 2;
@@ -91,6 +93,10 @@ pub(crate) struct Elf {
     /// Sorted by physical address; without overlaps, never empty.
     pub(crate) segments: Vec<Segment>,
     pub(crate) notes: Notes,
+    /// The dynamic section (`PT_DYNAMIC`). Nothing of it is checked.
+    pub(crate) dynamic: Option<ProgramHeader>,
+    /// What each thread has of its own (`PT_TLS`). Nothing of it is checked.
+    pub(crate) tls: Option<ProgramHeader>,
     /// Where its sections are said to be.
     pub(crate) sections: Sections,
     /// By what it is an ordinary program of an operating system, if it is.
@@ -104,6 +110,10 @@ impl Elf {
         let program_headers = header.program_headers(image)?;
         let mut segments = Vec::new();
         let mut notes = Notes::default();
+        let first = |kind| {
+            let mut of_kind = program_headers.iter().filter(|header| header.kind == kind);
+            of_kind.next().copied()
+        };
         for (index, program_header) in (0..).zip(&program_headers) {
             match program_header.kind {
                 PT_LOAD if program_header.memory_size != 0 || program_header.file_size != 0 => {
@@ -123,6 +133,8 @@ impl Elf {
             program: program(&header, &program_headers, &notes),
             segments,
             notes,
+            dynamic: first(PT_DYNAMIC),
+            tls: first(PT_TLS),
             sections: header.sections,
         })
     }
@@ -132,6 +144,29 @@ impl Elf {
         self.segments
             .iter()
             .find(|segment| segment.range().contains(&address))
+    }
+
+    /// The same ELF, put `base` above where it is linked to run, wherever it says that it is to be put.
+    pub(crate) fn placed(&self, base: u64) -> Result<Self, BadImage> {
+        let mut placed = self.clone();
+        placed.entry = placed.entry.wrapping_add(base);
+        for segment in &mut placed.segments {
+            let address = segment.virtual_address.checked_add(base);
+            let end = address.and_then(|address| address.checked_add(segment.memory_size));
+            let (Some(address), Some(_)) = (address, end) else {
+                return Err(BadImage::SegmentWraps {
+                    segment: segment.index,
+                    address: segment.virtual_address,
+                    memory_size: segment.memory_size,
+                });
+            };
+            (segment.virtual_address, segment.physical_address) = (address, address);
+        }
+        placed
+            .segments
+            .sort_by_key(|segment| segment.physical_address);
+        check_segments(&placed.segments)?;
+        Ok(placed)
     }
 
     /// Where the entry point lies in memory. It is a virtual address; linkers' scripts for kernels also give the physical

@@ -10,7 +10,7 @@ use crate::areas::AreaKind;
 use crate::boot_params::BootParams;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::module::Placed;
 use crate::pc::{LOW_END, terminated_cmdline};
 use crate::processor::{GDT_ROOM, GIB, gdt_bytes, identity, long_mode};
@@ -234,6 +234,7 @@ impl Start {
             boot_info: Some(base),
             pvclock: None,
             cpuid: true,
+            hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
             copied: loader.copied,
         })

@@ -1,5 +1,7 @@
 //! The way in: from an image and a configuration to a guest ready to start.
 
+use std::ops::Range;
+
 use goldcrest_memory::GuestRam;
 use goldcrest_x86::{Registers, SystemRegisters};
 
@@ -70,6 +72,27 @@ impl std::ops::AddAssign for Copied {
     }
 }
 
+/// The hypercalls of a guest that is made for another monitor: what the host has to serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Hypercalls {
+    /// None.
+    #[default]
+    None,
+    /// Those of Solo5's `hvt` (`hvt_abi.h` version 2), at ports from 0x500.
+    Solo5 {
+        /// For each handle the index of its device in [`Hardware::solo5`]; none for handle 0.
+        handles: Vec<Option<usize>>,
+        /// Guest-physical addresses that the guest cannot write, and that no hypercall may write for it; by ascending
+        /// address.
+        read_only: Vec<Range<u64>>,
+    },
+    /// Those of uhyve (crate `uhyve-interface`, version 1), at ports from 0x400.
+    Hermit {
+        /// The image's name, and the words of the command line; at most 128.
+        args: Vec<String>,
+    },
+}
+
 /// A guest in memory, and the state from which its first processor starts. The others wait for it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -89,6 +112,8 @@ pub struct Loaded {
     pub pvclock: Option<u64>,
     /// Whether the guest wants to know what its processors are (`cpuid`).
     pub cpuid: bool,
+    /// The hypercalls that the guest makes.
+    pub hypercalls: Hypercalls,
     /// What lies where, by ascending address.
     pub areas: Vec<Area>,
     /// How the image and the RAM disk came into memory.
@@ -127,6 +152,13 @@ pub fn load_with(
     let candidate = Candidate::new(image, config.protocol)?;
     let bootable = candidate.choose()?;
     let protocol = bootable.protocol();
+    if !hardware.solo5.is_empty() && protocol != Protocol::Solo5Hvt {
+        return Err(BootError::Useless {
+            image: image.name().to_owned(),
+            protocol,
+            what: "Solo5 devices",
+        });
+    }
     if !config.modules.is_empty() && !protocol.has_modules() {
         return Err(BootError::Modules {
             image: image.name().to_owned(),

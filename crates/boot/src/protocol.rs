@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::candidate::{Candidate, Probe};
 use crate::multiboot::{version1, version2};
-use crate::{Flat, direct, elf32, flat, linux, pvh};
+use crate::{Flat, direct, elf32, flat, hermit, linux, pvh, solo5};
 
 /// How a guest is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +16,10 @@ use crate::{Flat, direct, elf32, flat, linux, pvh};
 pub enum Protocol {
     /// Goldcrest's own: 64-bit mode, the image's ring, tables made by the host (crate `goldcrest-abi`).
     Direct,
+    /// Solo5's `hvt`: 64-bit mode, ring 0, tables made by the host (`hvt_abi.h` of Solo5).
+    Solo5Hvt,
+    /// Hermit's own, by its monitor uhyve: 64-bit mode, ring 0, tables made by the host (crate `hermit-entry`).
+    Hermit,
     /// Xen's PVH: 32-bit protected mode (`docs/misc/pvh.pandoc` of Xen).
     Pvh,
     /// Multiboot2: 32-bit protected mode (Multiboot2 Specification 2.0).
@@ -35,6 +39,8 @@ pub enum Protocol {
 /// The protocols in the order in which they are tried: an image that offers several is started by the first.
 pub(crate) const PROTOCOLS: &[(&str, Probe)] = &[
     ("direct", direct::probe),
+    ("solo5-hvt", solo5::probe),
+    ("hermit", hermit::probe),
     ("pvh", pvh::probe),
     ("multiboot2", version2::probe),
     ("multiboot", version1::probe),
@@ -49,6 +55,8 @@ impl Protocol {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Solo5Hvt => "solo5-hvt",
+            Self::Hermit => "hermit",
             Self::Pvh => "pvh",
             Self::Multiboot2 => "multiboot2",
             Self::Multiboot => "multiboot",
@@ -63,7 +71,9 @@ impl Protocol {
     pub const fn has_modules(self) -> bool {
         match self {
             Self::Pvh | Self::Multiboot2 | Self::Multiboot | Self::Elf32 | Self::Flat(_) => true,
-            Self::Direct | Self::LinuxElf | Self::LinuxBzImage => false,
+            Self::Direct | Self::Solo5Hvt | Self::Hermit | Self::LinuxElf | Self::LinuxBzImage => {
+                false
+            }
         }
     }
 
@@ -100,6 +110,8 @@ impl FromStr for Protocol {
         };
         let protocol = match name {
             "direct" => Self::Direct,
+            "solo5-hvt" => Self::Solo5Hvt,
+            "hermit" => Self::Hermit,
             "pvh" => Self::Pvh,
             "multiboot2" => Self::Multiboot2,
             "multiboot" => Self::Multiboot,

@@ -7,7 +7,7 @@ use goldcrest_x86::Registers;
 use crate::areas::AreaKind;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::module::Placed;
 use crate::note::Found;
 use crate::pc::{LOW_END, terminated_cmdline};
@@ -97,6 +97,7 @@ fn load(elf: &Elf, entry: u64, job: &Job<'_>) -> Result<Loaded, BootError> {
         boot_info: Some(start_info),
         pvclock: None,
         cpuid: true,
+        hypercalls: Hypercalls::None,
         areas: loader.areas.into_used(),
         copied: loader.copied,
     })

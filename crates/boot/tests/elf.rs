@@ -329,7 +329,7 @@ fn code_and_data_must_be_apart_for_direct_entry() {
     moved[0].virtual_address += 0xffff_0000_0000_0000;
     refused(
         ElfBuilder::new(0x10_0000, moved).direct(&note).build(),
-        "segment 1 is linked at 0xffff000000100000 but placed at 0x100000: direct entry maps RAM one to one",
+        "segment 1 is linked at 0xffff000000100000 but placed at 0x100000: RAM is mapped one to one",
     );
 }
 
@@ -416,7 +416,7 @@ fn a_protocol_that_is_not_offered_names_those_that_are() {
     let error = "pv".parse::<Protocol>().unwrap_err();
     assert_eq!(
         error,
-        "unknown boot protocol \"pv\": expected one of direct, pvh, multiboot2, multiboot, \
+        "unknown boot protocol \"pv\": expected one of direct, solo5-hvt, hermit, pvh, multiboot2, multiboot, \
          linux-elf, linux-bzimage, elf32, flat"
     );
     assert_eq!("pvh".parse(), Ok(Protocol::Pvh));

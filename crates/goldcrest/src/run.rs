@@ -10,8 +10,8 @@ use std::sync::Arc;
 use goldcrest_boot::{Announce, BootError, Image, Module};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
-    Output, Stage, StopReason,
+    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, Notice, OnReset,
+    Outcome, Output, Solo5Backing, Solo5Config, Stage, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -20,7 +20,7 @@ use crate::args::{self, RunOptions};
 use crate::failure::Failure;
 use crate::terminal::Stdin;
 use crate::timeline::MainReached;
-use crate::{devices, say, signals, terminal, timeline};
+use crate::{devices, disk_boot, say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
 static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -44,6 +44,9 @@ pub(crate) fn demo(main_reached: MainReached) -> Result<u8, Failure> {
 /// `goldcrest run`.
 pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8, Failure> {
     let mut config = configure(options)?;
+    if disk_boot::is_wanted(options) {
+        disk_boot::check_ring_0()?;
+    }
     let Some(format) = options.timeline else {
         return boot(&config);
     };
@@ -55,13 +58,16 @@ pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8,
 }
 
 fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
+    let boots_disk = disk_boot::is_wanted(options);
     let image = match &options.image {
         Some(path) => Image::open(path)?,
+        None if boots_disk => disk_boot::firmware(options)?,
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
     let modules = modules(options)?;
-    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk);
+    let solo5 = [&options.solo5_block[..], &options.solo5_net].concat();
+    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk, &solo5);
     let (output, mut input) = serial(&options.serial, &taken)?;
     if options.console.contains(&ConsoleConfig::Stdio) {
         // What is typed has one reader.
@@ -76,7 +82,7 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     let mut words = vec![&*name, options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
-    Ok(MachineConfig {
+    let mut config = MachineConfig {
         initrd,
         modules,
         cmdline: words.join(" "),
@@ -86,9 +92,12 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         output,
         input,
         virtio,
+        solo5,
+        notice: Notice::new(|text| say(&format!("goldcrest: {text}\n"))),
         announce: match options.announce {
             args::Announce::Acpi => Announce::Acpi,
             args::Announce::Cmdline => Announce::CommandLine,
+            args::Announce::Both => Announce::Both,
             args::Announce::DeviceTree => Announce::DeviceTree,
         },
         machine: match options.machine {
@@ -102,8 +111,16 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         timeout: options.timeout,
         control,
         ..MachineConfig::new(image)
-    })
+    };
+    if boots_disk {
+        disk_boot::prepare(options, &mut config)?;
+    }
+    Ok(config)
 }
+
+/// Guest RAM unless another size is asked for: a kernel from a disk has its initial RAM disk in it twice.
+const MEMORY: u64 = 128 << 20;
+const MEMORY_OF_DISKS: u64 = 512 << 20;
 
 fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
     let modules = options.module.iter().map(|module| {
@@ -117,7 +134,12 @@ fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
 
 fn memory_config(options: &RunOptions) -> MemoryConfig {
     MemoryConfig {
-        size: options.memory,
+        size: options
+            .memory
+            .unwrap_or(match disk_boot::is_wanted(options) {
+                true => MEMORY_OF_DISKS,
+                false => MEMORY,
+            }),
         backing: match options.memory_backing {
             args::Backing::Anonymous => memory::Backing::Anonymous,
             args::Backing::Memfd => memory::Backing::Memfd,
@@ -154,14 +176,18 @@ fn taken(
     initrd: Option<&Image>,
     modules: &[Module],
     disks: &[DiskConfig],
+    solo5: &[Solo5Config],
 ) -> Vec<Metadata> {
     let images = [Some(image), initrd].into_iter().flatten();
     let images = images.chain(modules.iter().map(|module| &module.image));
     let images = images.filter_map(|image| image.file()?.metadata().ok());
-    let disks = disks
-        .iter()
-        .filter_map(|disk| fs::metadata(&disk.path).ok());
-    images.chain(disks).collect()
+    let blocks = solo5.iter().filter_map(|config| match &config.device {
+        Solo5Backing::Block { path, .. } => Some(path),
+        Solo5Backing::Net(_) => None,
+    });
+    let paths = disks.iter().map(|disk| &disk.path).chain(blocks);
+    let files = paths.filter_map(|path| fs::metadata(path).ok());
+    images.chain(files).collect()
 }
 
 /// Creates or empties a file, which must not be one of those that are `taken`.

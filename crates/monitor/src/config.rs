@@ -9,7 +9,7 @@ use goldcrest_boot::{Announce, Image, Module, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
-use crate::{Control, CustomDevice, Timeline, VirtioConfig};
+use crate::{Control, CustomDevice, Solo5Config, Timeline, VirtioConfig};
 
 /// A machine, before it exists.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct MachineConfig {
     pub devices: Vec<CustomDevice>,
     /// virtio devices, in the order in which the guest finds them.
     pub virtio: Vec<VirtioConfig>,
+    /// Devices of a Solo5 guest, each of which its manifest must name.
+    pub solo5: Vec<Solo5Config>,
     /// How a kernel is told of its virtio devices.
     pub announce: Announce,
     /// Which devices it has besides.
@@ -48,6 +50,8 @@ pub struct MachineConfig {
     pub control: Arc<Control>,
     /// Records where start-up went.
     pub timeline: Option<Timeline>,
+    /// Is told what a person should know.
+    pub notice: Notice,
 }
 
 impl MachineConfig {
@@ -65,12 +69,14 @@ impl MachineConfig {
             input: None,
             devices: Vec::new(),
             virtio: Vec::new(),
+            solo5: Vec::new(),
             announce: Announce::default(),
             machine: MachineKind::default(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),
             timeline: None,
+            notice: Notice::default(),
         }
     }
 }
@@ -94,6 +100,34 @@ pub enum OnReset {
     Exit,
     /// It starts anew, with fresh memory; after a triple fault too, which resets a PC.
     Reboot,
+}
+
+/// Who is told, in a line, what a person should know.
+#[derive(Clone)]
+pub struct Notice(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Notice {
+    /// Has `told` called with each line.
+    pub fn new(told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    pub(crate) fn say(&self, line: &str) {
+        (self.0)(line);
+    }
+}
+
+impl Default for Notice {
+    /// Nobody is.
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice")
+    }
 }
 
 /// A source of input.

@@ -6,7 +6,7 @@ use super::sections::SectionTable;
 use super::{BadMultiboot, info1, registers};
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::pc::terminated_cmdline;
 use crate::processor::protected_mode;
 use crate::{BadImage, BootError, Loaded, MAX_CMDLINE, Protocol};
@@ -112,6 +112,7 @@ impl Bootable for Multiboot<'_> {
             boot_info: Some(info),
             pvclock: None,
             cpuid: true,
+            hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
             copied: loader.copied,
         })

@@ -11,7 +11,7 @@ use super::{BadMultiboot, registers};
 use crate::acpi::RSDP_SIZE;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
 use crate::pc::terminated_cmdline;
 use crate::processor::protected_mode;
 use crate::{BadImage, BootError, Loaded, MAX_CMDLINE, Protocol};
@@ -155,6 +155,7 @@ impl Bootable for Multiboot2<'_> {
             boot_info: Some(info),
             pvclock: None,
             cpuid: true,
+            hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
             copied: loader.copied,
         })
