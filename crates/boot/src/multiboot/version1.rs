@@ -114,7 +114,6 @@ impl Bootable for Multiboot<'_> {
             cpuid: true,
             hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
-            hypercalls: Hypercalls::None,
             copied: loader.copied,
         })
     }

@@ -157,7 +157,6 @@ impl Bootable for Multiboot2<'_> {
             cpuid: true,
             hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
-            hypercalls: Hypercalls::None,
             copied: loader.copied,
         })
     }
