@@ -43,7 +43,10 @@ impl File {
     pub fn of(volume: &Volume) -> Self {
         let size = volume.size();
         Self {
-            runs: alloc::vec![Run { at: Some(0), len: size }],
+            runs: alloc::vec![Run {
+                at: Some(0),
+                len: size
+            }],
             size,
             ..Self::new(volume)
         }
