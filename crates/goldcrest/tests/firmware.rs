@@ -86,6 +86,13 @@ fn a_disk_that_does_not_boot_says_why_and_ends_the_machine() {
     );
 }
 
+/// It is in every copy of the tool, and read by every start from a disk.
+#[test]
+fn the_firmware_is_small() {
+    let size = fs::metadata(firmware()).unwrap().len();
+    assert!(size < 256 << 10, "{size} bytes");
+}
+
 #[test]
 fn the_menu_waits_for_a_key() {
     if skip_without_kvm() {

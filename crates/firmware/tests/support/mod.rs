@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "tests, not all of which use all of it"
 )]
 
@@ -121,4 +122,14 @@ pub fn kernel(len: usize) -> Vec<u8> {
     kernel[0x258..0x260].copy_from_slice(&0x100_0000_u64.to_le_bytes());
     kernel[0x260..0x264].copy_from_slice(&0x40_0000_u32.to_le_bytes());
     kernel
+}
+
+/// An empty FAT12 file system of 64 KiB, made by no tool.
+pub fn small_fat() -> Vec<u8> {
+    let mut bytes = vec![0; 64 << 10];
+    bytes[..3].copy_from_slice(&[0xeb, 0x3c, 0x90]);
+    // 512 bytes a sector, one a cluster, one reserved, one table of one sector, 16 entries in the root, 128 sectors.
+    bytes[11..24].copy_from_slice(&[0, 2, 1, 1, 0, 1, 16, 0, 128, 0, 0xf8, 1, 0]);
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bytes
 }
