@@ -16,8 +16,9 @@ use goldcrest_virtio::driver::{DriverQueue, initialise};
 use goldcrest_virtio::spec::feature;
 use goldcrest_virtio::{Mmio, VirtioDevice};
 use images::{
-    ElfBuilder, R, W, X, bzimage, direct_note, hermit_guest, patch, pvh_kernel, segment,
-    solo5_guest, unikernel, vmlinux,
+    ElfBuilder, R, W, X, bzimage, direct_note, elf32, hermit_guest, kernel_segments, many_tags,
+    multiboot_flat, multiboot_header, multiboot2_header, patch, pvh_kernel, segment, solo5_guest,
+    tag, unikernel, vmlinux,
 };
 
 #[path = "../../crates/boot/tests/images/mod.rs"]
@@ -38,6 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut count = 0;
     for (target, seed) in [
         image_seeds(),
+        multiboot_seeds(),
+        flat_seeds(),
+        file_seeds(),
         foreign_seeds(),
         cmdline_seeds(),
         snapshot_seeds()?,
@@ -85,6 +89,117 @@ fn image_seeds() -> Seeds {
         .iter()
         .flat_map(|(target, image)| WAYS.map(|way| (*target, [image, &way[..]].concat())))
         .collect()
+}
+
+/// How images of protocols with modules are loaded: as they offer themselves; with all that a guest can be given; and the
+/// same by the protocol itself, in memory on both sides of the hole below 4 GiB.
+const WAYS_WITH_MODULES: [[u8; 2]; 3] = [[0x04, 0], [0xf0, 0x93], [0x6b, 0xcf]];
+
+/// Multiboot kernels of both versions: an ELF32, a flat binary, a relocatable one. The last byte is where the header is,
+/// in units of its alignment.
+fn multiboot_seeds() -> Seeds {
+    let small = |header: &[u8]| {
+        let mut segments = kernel_segments(header);
+        for segment in &mut segments {
+            segment.bytes.truncate(header.len().max(SEGMENT_BYTES));
+        }
+        let elf = elf32(3, 0x10_0004, &segments);
+        // Without the padding before the segments.
+        let (headers, body) = (&elf[..52 + 32 * 2], &elf[4096..]);
+        let mut image = [headers, &body[..header.len()]].concat();
+        image.resize(image.len().next_multiple_of(8), 0);
+        let offset = headers.len() as u32;
+        for (index, size) in [(0, header.len()), (1, 0)] {
+            let at = 52 + 32 * index;
+            image[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
+            image[at + 16..at + 20].copy_from_slice(&(size as u32).to_le_bytes());
+        }
+        image
+    };
+    let flat = multiboot_flat()[..0x180].to_vec();
+    // Its address fields begin after three others; the second is where loading ends.
+    let flat = patch(flat, 0x100 + 20, &0u32.to_le_bytes());
+    let flat = patch(flat, 0x100 + 28, &0x10_0140u32.to_le_bytes());
+    let addresses = [
+        tag(2, 0, &[0x10_0000, u32::MAX, 0, 0x10_4000]),
+        tag(3, 0, &[0x10_0010]),
+    ];
+    let seeds = [
+        ("multiboot", small(&multiboot_header(3, &[])), 116 / 4),
+        ("multiboot", flat, 64),
+        // Headers of this version lie at a multiple of 8, as 120 is.
+        (
+            "multiboot2",
+            small_at_8(&small(&multiboot2_header(&many_tags()))),
+            120 / 8,
+        ),
+        ("multiboot2", multiboot2_header(&addresses), 0),
+    ];
+    let ways = |(target, image, place): (&'static str, Vec<u8>, u8)| {
+        WAYS_WITH_MODULES.map(|way| (target, [&image[..], &way, &[place]].concat()))
+    };
+    seeds.into_iter().flat_map(ways).collect()
+}
+
+/// The same ELF32, with four bytes between its headers and its segment.
+fn small_at_8(elf: &[u8]) -> Vec<u8> {
+    let (headers, body) = elf.split_at(116);
+    let image = [headers, &[0; 4], body].concat();
+    patch(image, 52 + 4, &120u32.to_le_bytes())
+}
+
+/// Flat binaries in each mode, and an ELF32.
+fn flat_seeds() -> Seeds {
+    let seed = |image: &[u8], choice: u8, short: u16, way: [u8; 2]| {
+        let trailer = [&[choice][..], &short.to_le_bytes(), &way].concat();
+        let mut padded = trailer;
+        padded.resize(20, 0);
+        ("flat", [image, &padded].concat())
+    };
+    let elf = elf32(
+        3,
+        0x10_0000,
+        &[images::segment(5, 0x10_0000, &[0x90; 16], 64)],
+    );
+    let mut seeds = vec![seed(&elf, 0, 0, [0, 0x90])];
+    for (choice, short) in [
+        (1, 0x07c0),
+        (1, 0x0000),
+        (2, 0x8100),
+        (3, 0x8200),
+        (2, 0x00a0),
+    ] {
+        for way in WAYS_WITH_MODULES {
+            seeds.push(seed(&[0xf4; 32], choice, short, [way[0] & !4, way[1]]));
+        }
+    }
+    seeds
+}
+
+/// A beginning of each kind of file that is looked into.
+fn file_seeds() -> Seeds {
+    let mut pe = vec![0; 0x200];
+    pe[..2].copy_from_slice(b"MZ");
+    pe[0x3c] = 0x40;
+    pe[0x40..0x48].copy_from_slice(b"PE\0\0\x64\x86\x02\0");
+    pe[0x54] = 0xf0;
+    pe[0x58 + 68] = 10;
+    pe[0x58 + 0xf0 + 40..][..6].copy_from_slice(b".linux");
+    let mut library = vmlinux()[..0x80].to_vec();
+    library[16] = 3;
+    let mut module = elf32(3, 0, &[]);
+    module.truncate(52);
+    module[16] = 1;
+    let files = [
+        pe,
+        library,
+        module,
+        b"#!/bin/sh -e\n".to_vec(),
+        b"\x1f\x8b\x08".to_vec(),
+        "text, naïve\n".into(),
+        patch(vec![0; 0x440], 0x438, &[0x53, 0xef]),
+    ];
+    files.map(|file| ("identify", file)).into()
 }
 
 /// Guests that are made for other monitors, as they are and with what each format has.

@@ -27,15 +27,19 @@ mod echo;
 pub mod elf;
 pub mod elf_layout;
 pub mod envelope;
+pub mod flat;
 mod guest;
 pub mod hermit;
 pub mod hermit_hypercalls;
 pub mod i8042;
+pub mod identify;
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
 pub mod ioapic;
 mod libfuzzer;
 pub mod mmio;
+pub mod multiboot;
+pub mod multiboot2;
 pub mod parse;
 pub mod pic;
 pub mod power;
@@ -44,6 +48,7 @@ pub mod serial;
 pub mod solo5;
 pub mod solo5_hypercalls;
 pub mod state;
+pub mod test_device;
 pub mod usernet;
 pub mod virtio_balloon;
 pub mod virtio_blk;
@@ -80,11 +85,15 @@ pub const TARGETS: &[Target] = &[
     Target::new("elf", elf::run),
     Target::new("elf_layout", elf_layout::run),
     Target::new("envelope", envelope::run),
+    Target::new("flat", flat::run),
     Target::new("hermit", hermit::run),
     Target::new("hermit_hypercalls", hermit_hypercalls::run),
     Target::new("i8042", i8042::run),
+    Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
     Target::new("mmio", mmio::run),
+    Target::new("multiboot", multiboot::run),
+    Target::new("multiboot2", multiboot2::run),
     Target::new("parse", parse::run),
     Target::new("pic", pic::run),
     Target::new("power", power::run),
@@ -93,6 +102,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("solo5", solo5::run),
     Target::new("solo5_hypercalls", solo5_hypercalls::run),
     Target::new("state", state::run),
+    Target::new("test_device", test_device::run),
     Target::new("usernet", usernet::run),
     Target::new("virtio_balloon", virtio_balloon::run),
     Target::new("virtio_blk", virtio_blk::run),

@@ -22,9 +22,6 @@ use crate::{BootError, Loaded, MAX_CMDLINE, Protocol};
 /// `FDT_MAGIC`, in `eax` (Devicetree Specification §5.2).
 const MAGIC: u64 = 0xd00d_feed;
 
-/// The end of what real mode can address.
-pub(crate) const REAL_MODE_END: u64 = 0x10_0000;
-
 /// The mode in which a guest without a protocol starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -58,15 +55,6 @@ impl Mode {
             format!("{mode}, eax = d00dfeed, ebx = device tree"),
             "in it: command line, modules (--initrd first), memory, processors, serial port, virtio devices".into(),
         ]
-    }
-
-    /// The first address that an entry point cannot have.
-    pub(crate) const fn entry_limit(self) -> u64 {
-        match self {
-            Self::Real => REAL_MODE_END,
-            Self::Protected => layout::HOLE_END,
-            Self::Long => u64::MAX,
-        }
     }
 }
 

@@ -3,11 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use goldcrest_memory::layout;
+
 use crate::areas::AreaKind;
-use crate::bare::{Mode, REAL_MODE_END};
+use crate::bare::Mode;
 use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::load::Loader;
 use crate::{BadImage, BootError, Loaded, Protocol};
+
+/// The end of what real mode can address.
+const REAL_MODE_END: u64 = 0x10_0000;
 
 /// How a flat binary is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,12 +115,11 @@ pub(crate) fn probe<'c>(candidate: &'c Candidate<'_>) -> Probed<'c> {
         }
         .into());
     }
+    let what = WHAT;
     match flat.mode {
-        Mode::Real if entry >= REAL_MODE_END => {
-            Err(BadImage::EntryOver1MiB { what: WHAT, entry }.into())
-        }
-        mode if entry >= mode.entry_limit() => {
-            Err(BadImage::EntryOver4GiB { what: WHAT, entry }.into())
+        Mode::Real if entry >= REAL_MODE_END => Err(BadImage::EntryOver1MiB { what, entry }.into()),
+        Mode::Protected if entry >= layout::HOLE_END => {
+            Err(BadImage::EntryOver4GiB { what, entry }.into())
         }
         _ => Ok(Box::new(flat)),
     }

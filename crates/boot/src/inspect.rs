@@ -64,6 +64,17 @@ pub fn inspect(image: &Image) -> Result<Inspection, BootError> {
     inspect_as(image, None)
 }
 
+/// The protocol by which [`load`](crate::load()) starts an image. It is found sooner than all that [`inspect`] tells.
+///
+/// # Errors
+///
+/// As for [`load`](crate::load()), as far as the reason lies in the headers.
+pub fn protocol_of(image: &Image, asked: Option<Protocol>) -> Result<Protocol, BootError> {
+    let candidate = Candidate::new(image, asked)?;
+    let bootable = candidate.choose()?;
+    Ok(bootable.protocol())
+}
+
 /// As [`inspect`], if a person insists on a protocol.
 ///
 /// # Errors

@@ -113,7 +113,7 @@ pub use flat::Flat;
 pub use hardware::{Announce, Hardware, MmioDevice};
 pub use identify::Format;
 pub use image::Image;
-pub use inspect::{Inspection, NotOffered, Offer, inspect, inspect_as};
+pub use inspect::{Inspection, NotOffered, Offer, inspect, inspect_as, protocol_of};
 pub use load::{BootConfig, Copied, Hypercalls, Loaded, MAX_CMDLINE, MAX_CPUS, load, load_with};
 pub use module::Module;
 pub use multiboot::BadMultiboot;

@@ -447,3 +447,85 @@ fn processors_and_command_lines_are_bounded() {
     };
     assert!(load_bytes(good(), &config).is_ok());
 }
+
+/// What is said of an ELF without a note for a protocol, whose note header is changed.
+fn taken_for(patches: &[(usize, &[u8])], notes: &[(&[u8], u32, &[u8])]) -> String {
+    let mut builder = ElfBuilder::new(0x10_0000, unikernel_segments());
+    for (name, kind, desc) in notes {
+        builder = builder.note(name, *kind, desc);
+    }
+    let mut image = builder.build();
+    for (at, bytes) in patches {
+        image = patch(image, *at, bytes);
+    }
+    let image = Image::from_bytes("kernel", image).unwrap();
+    let inspection = goldcrest_boot::inspect(&image).unwrap();
+    match inspection.offers.first() {
+        Some(offer) => offer.protocol.to_string(),
+        None => {
+            let reason = inspection
+                .not_offered
+                .iter()
+                .find(|not| not.protocol == "linux-elf");
+            reason.unwrap().reason.clone()
+        }
+    }
+}
+
+#[test]
+fn programs_are_not_taken_for_kernels_unless_a_person_insists() {
+    let other: (&[u8], u32, &[u8]) = (b"GNU\0", 3, &[1; 20]);
+    assert_eq!(taken_for(&[], &[other]), "linux-elf");
+    let program = |mark: &str| format!("a program of an operating system: {mark}");
+    let kind = program_header(0, 0);
+    assert_eq!(
+        taken_for(&[(kind, &3u32.to_le_bytes())], &[other]),
+        program("a dynamic linker is named (PT_INTERP)")
+    );
+    assert_eq!(
+        taken_for(&[], &[(b"GNU\0", 1, &[0; 16])]),
+        program("a GNU note of type 1 says that it runs on Linux")
+    );
+    // Another operating system's number.
+    assert_eq!(taken_for(&[], &[(b"GNU\0", 1, &[1; 16])]), "linux-elf");
+    assert_eq!(
+        taken_for(&[], &[(b"Go\0\0", 4, b"id")]),
+        program("a note of Go's linker")
+    );
+    assert_eq!(
+        taken_for(&[(7, &[3])], &[other]),
+        program("EI_OSABI is 3 (GNU/Linux)")
+    );
+    let stack = (kind, &0x6474_e551u32.to_le_bytes()[..]);
+    assert_eq!(taken_for(&[stack], &[other]), "linux-elf");
+    let at = |address: u64| address.to_le_bytes();
+    let (low, high) = (at(0x40_0000), at(0x50_0000));
+    let placed = |address| {
+        [
+            stack,
+            (program_header(3, P_OFFSET), &[0; 8][..]),
+            (program_header(3, P_PADDR - 8), address),
+            (program_header(3, P_PADDR), address),
+        ]
+    };
+    for address in [&low, &high] {
+        assert_eq!(
+            taken_for(&placed(address), &[other]),
+            program("linked with its headers at or above 0x400000, where programs lie")
+        );
+    }
+    let config = BootConfig {
+        protocol: Some(Protocol::LinuxElf),
+        ..BootConfig::default()
+    };
+    let image = ElfBuilder::new(0x10_0000, unikernel_segments()).note(b"Go\0\0", 4, b"id");
+    assert_eq!(
+        load_bytes(image.build(), &config).unwrap().protocol,
+        Protocol::LinuxElf
+    );
+    assert_eq!(
+        refusal(image.build()),
+        "kernel: not a kernel or unikernel: ELF64 for x86-64, a static program (7f 45 4c 46 at 0, type 2 at 0x10): a note of \
+         Go's linker; expected an ELF, a bzImage or a Multiboot header"
+    );
+}

@@ -9,7 +9,7 @@
 
 mod images;
 
-use goldcrest_boot::{Format, Image, Protocol, inspect};
+use goldcrest_boot::{Format, Image, Protocol, inspect, protocol_of};
 use images::*;
 
 fn text(bytes: Vec<u8>) -> String {
@@ -103,6 +103,7 @@ fn the_format_is_found_by_bytes() {
     ] {
         let image = Image::from_bytes("picture.jpg", bytes).unwrap();
         let inspection = inspect(&image).unwrap();
+        assert_eq!(protocol_of(&image, None).unwrap(), protocol);
         assert_eq!(inspection.format, format);
         assert_eq!(inspection.offers[0].protocol, protocol);
     }

@@ -92,15 +92,9 @@ fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
     if options.image.is_none() {
         return Ok(false);
     }
-    let protocol = match options.format {
-        Some(protocol) => Some(protocol),
-        None => goldcrest_boot::inspect(image)?
-            .offers
-            .first()
-            .map(|offer| offer.protocol),
-    };
+    let protocol = goldcrest_boot::protocol_of(image, options.format)?;
     Ok(!matches!(
         protocol,
-        Some(Protocol::Direct | Protocol::Solo5Hvt | Protocol::Hermit)
+        Protocol::Direct | Protocol::Solo5Hvt | Protocol::Hermit
     ))
 }

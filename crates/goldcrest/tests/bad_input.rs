@@ -79,6 +79,41 @@ fn inspect(path: &Path) -> Command {
 }
 
 #[test]
+fn inspect_explains_what_is_no_kernel_on_stdout_and_says_so_on_one_line() {
+    let text = file("#!/bin/sh\necho hello\n");
+    let ended = run(&mut inspect(&text));
+    let lines: Vec<_> = ended.stdout.lines().map(str::to_owned).collect();
+    assert_eq!(
+        lines[0],
+        "format: a script for /bin/sh (23 21 at 0), 21 bytes"
+    );
+    assert!(lines.contains(&"not multiboot2: no header magic e85250d6 in the first 32 KiB".into()));
+    let complaint = ended.complaint(2);
+    assert_contains(
+        &complaint,
+        &["not a kernel or unikernel: a script for /bin/sh"],
+    );
+
+    let ended = run(&mut inspect(Path::new("/bin/sh")));
+    assert_contains(&ended.complaint(2), &["a dynamically linked program"]);
+
+    // A person can insist.
+    let ended = run(inspect(&text).args(["--format", "flat,addr=0x1000,mode=64"])).expect(0);
+    assert_contains(
+        &ended.stdout,
+        &[
+            "chosen: flat,addr=0x1000,mode=64, entry 0x1000 (asked for: its first byte goes to 0x1000)",
+        ],
+    );
+    let kernel = file(bzimage());
+    let ended = run(inspect(&kernel).args(["--format", "pvh"]));
+    assert_contains(
+        &ended.complaint(2),
+        &["cannot be started by pvh: not an ELF; it offers linux-bzimage"],
+    );
+}
+
+#[test]
 fn names_that_are_not_text_do_no_harm() {
     use std::os::unix::ffi::OsStrExt;
     let name = Path::new(std::ffi::OsStr::from_bytes(b"/\xff\n\x1b[31m"));
@@ -157,7 +192,7 @@ fn elf_headers_that_lie_are_refused_with_the_lie() {
         ),
         (with(18, &[40]), &["machine 40", "expected 62"]),
         (with(16, &[3]), &["position-independent", "-no-pie"]),
-        (with(4, &[1]), &["class 1", "64-bit"]),
+        (with(4, &[3]), &["class 3", "64-bit"]),
         (
             with(offset, &u64::MAX.to_le_bytes()),
             &["segment 1", "0xffffffffffffffff of the file"],
