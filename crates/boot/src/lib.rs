@@ -8,6 +8,8 @@
 //! | [`Protocol`] | image | the guest starts in | it is told by |
 //! |---|---|---|---|
 //! | [`Direct`](Protocol::Direct) | ELF64 with a Goldcrest note | 64-bit mode, ring 3 or 0, on the host's tables | `BootInfo` in `rdi` |
+//! | [`Solo5Hvt`](Protocol::Solo5Hvt) | ELF64 with Solo5's notes | 64-bit mode, ring 0, on the host's tables | `hvt_boot_info` in `rdi` |
+//! | [`Hermit`](Protocol::Hermit) | ELF64 with Hermit's note | 64-bit mode, ring 0, on the host's tables | `RawBootInfo` in `rdi` |
 //! | [`Pvh`](Protocol::Pvh) | ELF with Xen's note 18 | 32-bit protected mode | `hvm_start_info` in `ebx` |
 //! | [`Multiboot2`](Protocol::Multiboot2) | ELF, or flat with addresses in its header | 32-bit protected mode | boot information in `ebx` |
 //! | [`Multiboot`](Protocol::Multiboot) | the same | 32-bit protected mode | Multiboot information in `ebx` |
@@ -17,12 +19,13 @@
 //! | [`Flat`](Protocol::Flat) | any, if asked for | the mode asked for | a device tree in `ebx` |
 //!
 //! An image that offers several is started by the first of this list, unless [`BootConfig::protocol`] says otherwise.
-//! All but direct entry come with ACPI tables, which announce [`Hardware`]; virtio devices can be announced on the
-//! command line instead ([`Announce`]). Direct entry announces virtio devices, where there are any, by a device tree.
+//! All but direct entry, Solo5's and Hermit's come with ACPI tables, which announce [`Hardware`]; virtio devices can be
+//! announced on the command line instead ([`Announce`]). Solo5's and Hermit's guests have none, but make [`Hypercalls`],
+//! which who runs them has to serve (crates `goldcrest-solo5` and `goldcrest-hermit`). Direct entry announces virtio devices, where there are any, by a device tree.
 //!
-//! The formats are those of the System V ABI (ELF), of `goldcrest-abi` (direct entry), of Xen's `docs/misc/pvh.pandoc`,
-//! of the Multiboot Specification 0.6.96 and the Multiboot2 Specification 2.0, of Linux's
-//! `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree Specification 0.4.
+//! The formats are those of the System V ABI (ELF), of `goldcrest-abi` (direct entry), of Solo5's `hvt_abi.h`, of the
+//! crates `hermit-entry` and `uhyve-interface`, of Xen's `docs/misc/pvh.pandoc`,
+//! of the Multiboot Specification 0.6.96 and the Multiboot2 Specification 2.0, of Linux's `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree Specification 0.4.
 //!
 //! ```
 //! use goldcrest_boot::{BootConfig, Image, Protocol, load};

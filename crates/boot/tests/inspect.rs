@@ -34,6 +34,8 @@ fn a_unikernel() {
              offered: pvh, entry 0x100004 (a note named Xen of type 18 at 0x120)\n  \
                32-bit protected mode without paging, ebx = hvm_start_info (magic 336ec578, version 1)\n  \
                in it: command line, modules (--initrd first), memory map, ACPI\n\
+             not solo5-hvt: no notes named Solo5 of types ABI1 and MFT1\n\
+             not hermit: no note named HERMIT of type 0x5a00\n\
              not multiboot2: no header magic e85250d6 in the first 32 KiB\n\
              not multiboot: no header magic 1badb002 in the first 8 KiB\n\
              not linux-elf: made for direct entry, by its note\n\
@@ -60,6 +62,8 @@ fn a_bzimage() {
                64-bit mode in ring 0 on an identity mapping, rsi = boot_params\n  \
                in them: command line, initial RAM disk, e820 memory map, ACPI\n\
              not direct: not an ELF\n\
+             not solo5-hvt: not an ELF\n\
+             not hermit: not an ELF\n\
              not pvh: not an ELF\n\
              not multiboot2: no header magic e85250d6 in the first 32 KiB\n\
              not multiboot: no header magic 1badb002 in the first 8 KiB\n\

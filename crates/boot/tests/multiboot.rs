@@ -353,6 +353,8 @@ fn inspection_says_what_is_passed() {
            32-bit protected mode without paging, eax = 2badb002, ebx = Multiboot information\n  \
            in it: mem_lower and mem_upper, command line, modules (--initrd first), memory map, loader name\n\
          not direct: not an ELF\n\
+         not solo5-hvt: not an ELF\n\
+         not hermit: not an ELF\n\
          not pvh: not an ELF\n\
          not multiboot2: no header magic e85250d6 in the first 32 KiB\n\
          not linux-elf: not an ELF\n\
