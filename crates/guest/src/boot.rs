@@ -97,7 +97,10 @@ pub(crate) unsafe fn set_memory_map(map: &[MemoryRegion]) {
 /// Empty after direct entry.
 pub fn memory_map() -> &'static [MemoryRegion] {
     let [address, count] = &MEMORY_MAP;
-    let (address, count) = (address.load(Ordering::Relaxed), count.load(Ordering::Relaxed));
+    let (address, count) = (
+        address.load(Ordering::Relaxed),
+        count.load(Ordering::Relaxed),
+    );
     // SAFETY: it is there, by the contract of `set_memory_map`; the allocator keeps away from it.
     unsafe { slice_at(address, count) }
 }
