@@ -15,7 +15,11 @@ use goldcrest_snapshot::{Snapshot, seal};
 use goldcrest_virtio::driver::{DriverQueue, initialise};
 use goldcrest_virtio::spec::feature;
 use goldcrest_virtio::{Mmio, VirtioDevice};
-use images::{bzimage, direct_note, patch, pvh_kernel, unikernel, vmlinux};
+use images::{
+    ElfBuilder, R, W, X, bzimage, direct_note, elf32, hermit_guest, kernel_segments, many_tags,
+    multiboot_flat, multiboot_header, multiboot2_header, patch, pvh_kernel, segment, solo5_guest,
+    tag, unikernel, vmlinux,
+};
 
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
@@ -37,6 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut count = 0;
     for (target, seed) in [
         image_seeds(),
+        foreign_seeds(),
+        multiboot_seeds(),
+        flat_seeds(),
+        file_seeds(),
         cmdline_seeds(),
         snapshot_seeds()?,
         virtio_seeds()?,
@@ -87,8 +95,246 @@ fn image_seeds() -> Seeds {
         .collect()
 }
 
+/// Guests that are made for other monitors, as they are and with what each format has.
+fn foreign_seeds() -> Seeds {
+    let with = |name, image: &[u8], way: u8| (name, [image, &[way]].concat());
+    let solo5 = compact(&solo5_guest());
+    let lonely = images::solo5_with(&images::abi_desc(1, 2), &images::manifest(&[])).build();
+    let full: Vec<_> = (0..63).map(|n| format!("net{n}")).collect();
+    let full: Vec<_> = full
+        .iter()
+        .map(|name| (name.as_str(), images::NET))
+        .collect();
+    let full = images::solo5_with(&images::abi_desc(1, 2), &images::manifest(&full)).build();
+    let many: Vec<_> = (1..13u64)
+        .map(|n| segment(R | X, n << 20, &[0x90; 16], 16))
+        .collect();
+    let many = ElfBuilder::new(1 << 20, many)
+        .note(b"Solo5\0", images::ABI1, &images::abi_desc(1, 2))
+        .note(b"Solo5\0", images::MFT1, &images::manifest(&[]))
+        .build();
+    let relas = [
+        images::rela(0x1010, 8, 0, 0x123),
+        images::rela(0x1018, 1, 0, 5),
+        images::rela(0x1020, 6, 1, 0),
+    ];
+    let tables = [
+        relas.concat(),
+        images::symbol(1, false, 0x10),
+        images::symbol(0, true, 0),
+    ]
+    .concat();
+    vec![
+        with("solo5", &solo5, 0),
+        with("solo5", &solo5, 0xa0),
+        with("solo5", &solo5, 1),
+        with("solo5", &compact(&lonely), 3),
+        with("solo5", &compact(&full), 3),
+        with("solo5", &compact(&many), 3),
+        with("hermit", &compact(&hermit_guest()), 0x80),
+        with("hermit", &relocatable(&tables, relas.len()), 0x80),
+        with("hermit", &relocatable(&tables, relas.len()), 0),
+        ("solo5_hypercalls", solo5_calls()),
+        ("hermit_hypercalls", hermit_calls()),
+    ]
+}
+
+/// A Hermit guest that can lie anywhere, without padding: code, tables, data, and where the dynamic section is.
+fn relocatable(tables: &[u8], count: usize) -> Vec<u8> {
+    let size = u64::try_from(24 * count).unwrap_or(0);
+    let words = [7, 0x800, 8, size, 9, 24, 6, 0x800 + size, 0, 0];
+    let dynamic: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u64| word.to_le_bytes())
+        .collect();
+    let segments = vec![
+        segment(R | X, 0, &[0x90; 16], 16),
+        segment(R, 0x800, tables, 0x400),
+        segment(R | W, 0x1000, &[0x22; 16], 0x800),
+        segment(R | W, 0x4000, &dynamic, 0x100),
+    ];
+    let image = images::hermit_notes(ElfBuilder::new(0x8, segments), 4, 1).build();
+    let mut small = compact_to(&image, 256);
+    small[16] = 3;
+    small[images::PROGRAM_HEADERS + 56 * 4] = 2;
+    small
+}
+
+/// Calls of each kind that are well-formed, as `solo5_hypercalls` takes them.
+fn solo5_calls() -> Vec<u8> {
+    let mut seed = Vec::new();
+    let script = |choices: &[u8]| {
+        let len = u8::try_from(choices.len()).unwrap_or(0);
+        [&[0x90, len], choices].concat()
+    };
+    // Where the argument is, and five words.
+    let argument = |words: [&[u8]; 5]| [&[0xa0, 0, 0x20][..], &words.concat()].concat();
+    const AT: &[u8] = &[0x80, 0, 0x30];
+    const NONE: &[u8] = &[0];
+    let call = |number: u8| vec![number, 0, 0x20];
+    let calls: [(&[u8], [&[u8]; 5], u8); 12] = [
+        (&[], [AT, &[0x41], NONE, NONE, NONE], 2),
+        (&[], [&[1], &[0x40], AT, &[0x41], NONE], 4),
+        (&[], [&[1], &[0x42], AT, &[0x44], NONE], 5),
+        (&[1], [&[1], &[0x42], AT, &[0x44], NONE], 5),
+        (&[0], [&[2], AT, &[0x80, 60, 0], NONE, NONE], 6),
+        (&[0x70], [&[3], AT, &[0x80, 0, 4], NONE, NONE], 7),
+        (&[0x70, 0x70], [NONE; 5], 3),
+        (
+            &[2, 0, 0, 0, 0, 0],
+            [&[0x80, 0, 9], NONE, NONE, NONE, NONE],
+            3,
+        ),
+        (&[0xfe, 0, 0, 0, 0, 0], [&[0xf0], NONE, NONE, NONE, NONE], 3),
+        (&[5], [NONE; 5], 1),
+        (&[], [AT, &[0x80, 255, 0], NONE, NONE, NONE], 8),
+        (&[], [&[0xf1], &[0x80, 255, 0], NONE, NONE, NONE], 8),
+    ];
+    for (choices, words, number) in calls {
+        seed.extend(script(choices));
+        seed.extend(argument(words));
+        seed.extend(call(number));
+    }
+    seed
+}
+
+/// Words and calls, as `hermit_hypercalls` takes them.
+fn hermit_calls() -> Vec<u8> {
+    let mut seed = Vec::new();
+    let word = |at: u16, value: &[u8]| [&[0x80][..], &at.to_le_bytes(), value].concat();
+    // Page tables at 0x1000, 0x2000, 0x3000 and 0x4000, to the page at 0x5000.
+    for table in 1..5u8 {
+        seed.extend(word(u16::from(table) << 12, &[table + 1]));
+    }
+    // Standard output, the virtual address 0x10, five bytes: fields that are not aligned.
+    seed.extend(word(0x5000, &[0x41]));
+    seed.extend(word(0x5008, &[0x40]));
+    seed.extend(word(0x5010, &[0x45]));
+    for choice in 0..11u8 {
+        seed.extend([choice, 0, 0x50]);
+        seed.extend([choice | 0x40, 0, 0x50]);
+    }
+    seed
+}
+
+/// How images of protocols with modules are loaded: as they offer themselves; with all that a guest can be given; and the
+/// same by the protocol itself, in memory on both sides of the hole below 4 GiB.
+const WAYS_WITH_MODULES: [[u8; 2]; 3] = [[0x04, 0], [0xf0, 0x93], [0x6b, 0xcf]];
+
+/// Multiboot kernels of both versions: an ELF32, a flat binary, a relocatable one. The last byte is where the header is,
+/// in units of its alignment.
+fn multiboot_seeds() -> Seeds {
+    let small = |header: &[u8]| {
+        let mut segments = kernel_segments(header);
+        for segment in &mut segments {
+            segment.bytes.truncate(header.len().max(SEGMENT_BYTES));
+        }
+        let elf = elf32(3, 0x10_0004, &segments);
+        // Without the padding before the segments.
+        let (headers, body) = (&elf[..52 + 32 * 2], &elf[4096..]);
+        let mut image = [headers, &body[..header.len()]].concat();
+        image.resize(image.len().next_multiple_of(8), 0);
+        let offset = headers.len() as u32;
+        for (index, size) in [(0, header.len()), (1, 0)] {
+            let at = 52 + 32 * index;
+            image[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
+            image[at + 16..at + 20].copy_from_slice(&(size as u32).to_le_bytes());
+        }
+        image
+    };
+    let flat = multiboot_flat()[..0x180].to_vec();
+    // Its address fields begin after three others; the second is where loading ends.
+    let flat = patch(flat, 0x100 + 20, &0u32.to_le_bytes());
+    let flat = patch(flat, 0x100 + 28, &0x10_0140u32.to_le_bytes());
+    let addresses = [
+        tag(2, 0, &[0x10_0000, u32::MAX, 0, 0x10_4000]),
+        tag(3, 0, &[0x10_0010]),
+    ];
+    let seeds = [
+        ("multiboot", small(&multiboot_header(3, &[])), 116 / 4),
+        ("multiboot", flat, 64),
+        // Headers of this version lie at a multiple of 8, as 120 is.
+        (
+            "multiboot2",
+            small_at_8(&small(&multiboot2_header(&many_tags()))),
+            120 / 8,
+        ),
+        ("multiboot2", multiboot2_header(&addresses), 0),
+    ];
+    let ways = |(target, image, place): (&'static str, Vec<u8>, u8)| {
+        WAYS_WITH_MODULES.map(|way| (target, [&image[..], &way, &[place]].concat()))
+    };
+    seeds.into_iter().flat_map(ways).collect()
+}
+
+/// The same ELF32, with four bytes between its headers and its segment.
+fn small_at_8(elf: &[u8]) -> Vec<u8> {
+    let (headers, body) = elf.split_at(116);
+    let image = [headers, &[0; 4], body].concat();
+    patch(image, 52 + 4, &120u32.to_le_bytes())
+}
+
+/// Flat binaries in each mode, and an ELF32.
+fn flat_seeds() -> Seeds {
+    let seed = |image: &[u8], choice: u8, short: u16, way: [u8; 2]| {
+        let trailer = [&[choice][..], &short.to_le_bytes(), &way].concat();
+        let mut padded = trailer;
+        padded.resize(20, 0);
+        ("flat", [image, &padded].concat())
+    };
+    let elf = elf32(
+        3,
+        0x10_0000,
+        &[images::segment(5, 0x10_0000, &[0x90; 16], 64)],
+    );
+    let mut seeds = vec![seed(&elf, 0, 0, [0, 0x90])];
+    for (choice, short) in [
+        (1, 0x07c0),
+        (1, 0x0000),
+        (2, 0x8100),
+        (3, 0x8200),
+        (2, 0x00a0),
+    ] {
+        for way in WAYS_WITH_MODULES {
+            seeds.push(seed(&[0xf4; 32], choice, short, [way[0] & !4, way[1]]));
+        }
+    }
+    seeds
+}
+
+/// A beginning of each kind of file that is looked into.
+fn file_seeds() -> Seeds {
+    let mut pe = vec![0; 0x200];
+    pe[..2].copy_from_slice(b"MZ");
+    pe[0x3c] = 0x40;
+    pe[0x40..0x48].copy_from_slice(b"PE\0\0\x64\x86\x02\0");
+    pe[0x54] = 0xf0;
+    pe[0x58 + 68] = 10;
+    pe[0x58 + 0xf0 + 40..][..6].copy_from_slice(b".linux");
+    let mut library = vmlinux()[..0x80].to_vec();
+    library[16] = 3;
+    let mut module = elf32(3, 0, &[]);
+    module.truncate(52);
+    module[16] = 1;
+    let files = [
+        pe,
+        library,
+        module,
+        b"#!/bin/sh -e\n".to_vec(),
+        b"\x1f\x8b\x08".to_vec(),
+        "text, naïve\n".into(),
+        patch(vec![0; 0x440], 0x438, &[0x53, 0xef]),
+    ];
+    files.map(|file| ("identify", file)).into()
+}
+
 /// The same ELF without most of its segments' bytes, and without padding.
 fn compact(elf: &[u8]) -> Vec<u8> {
+    compact_to(elf, SEGMENT_BYTES)
+}
+
+/// As [`compact`], with up to `most` bytes of each segment.
+fn compact_to(elf: &[u8], most: usize) -> Vec<u8> {
     let field = |at: usize| usize::try_from(images_u64(elf, at)).unwrap_or(usize::MAX);
     let count = usize::from(elf[56]);
     let headers_end = images::PROGRAM_HEADERS + 56 * count;
@@ -96,11 +342,7 @@ fn compact(elf: &[u8]) -> Vec<u8> {
     for header in (images::PROGRAM_HEADERS..headers_end).step_by(56) {
         let (offset, size) = (field(header + 8), field(header + 32));
         let is_note = elf[header] == 4;
-        let kept = if is_note {
-            size
-        } else {
-            size.min(SEGMENT_BYTES)
-        };
+        let kept = if is_note { size } else { size.min(most) };
         let at = small.len();
         small[header + 8..header + 16].copy_from_slice(&(at as u64).to_le_bytes());
         small[header + 32..header + 40].copy_from_slice(&(kept as u64).to_le_bytes());
@@ -180,7 +422,9 @@ fn text_seeds() -> Seeds {
 
 /// Disks as real tools make them, where these are installed.
 fn disk_seeds() -> Seeds {
-    const TOOLS: [&str; 7] = ["debugfs", "mkfs.fat", "mcopy", "mmd", "mke2fs", "sgdisk", "sfdisk"];
+    const TOOLS: [&str; 7] = [
+        "debugfs", "mkfs.fat", "mcopy", "mmd", "mke2fs", "sgdisk", "sfdisk",
+    ];
     let Some(shop) = support::Workshop::with(&TOOLS) else {
         return Seeds::new();
     };
@@ -207,11 +451,16 @@ fn disk_seeds() -> Seeds {
     }
     // Changes in a journal, of which one is void.
     shop.image("ext", 2304);
-    let arguments = ["-q", "-F", "-t", "ext4", "-b", "1024", "-N", "16", "-J", "size=1", "-d", "tree", "ext"];
+    let arguments = [
+        "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "16", "-J", "size=1", "-d", "tree", "ext",
+    ];
     shop.run("mke2fs", &arguments);
     let block = shop.run("debugfs", &["-R", "bmap /vmlinuz 0", "ext"]);
     shop.write("new", [0x5a; 1024]);
-    shop.write("script", format!("jo\njw -b {} new\njw -r 99\njc\n", block.trim()));
+    shop.write(
+        "script",
+        format!("jo\njw -b {} new\njw -r 99\njc\n", block.trim()),
+    );
     shop.run("debugfs", &["-w", "-f", "script", "ext"]);
     seeds.push(("ext4", sparse(&shop.bytes("ext"))));
     for (width, kib) in [("12", 256), ("16", 2304), ("32", 2304)] {

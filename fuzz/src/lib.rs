@@ -31,14 +31,20 @@ pub mod elf_layout;
 pub mod envelope;
 pub mod ext4;
 pub mod fat;
+pub mod flat;
 mod guest;
+pub mod hermit;
+pub mod hermit_hypercalls;
 pub mod i8042;
+pub mod identify;
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
 pub mod ioapic;
 mod libfuzzer;
 pub mod loader_entries;
 pub mod mmio;
+pub mod multiboot;
+pub mod multiboot2;
 pub mod parse;
 pub mod partitions;
 pub mod pe;
@@ -46,7 +52,10 @@ pub mod pic;
 pub mod power;
 pub mod rtc;
 pub mod serial;
+pub mod solo5;
+pub mod solo5_hypercalls;
 pub mod state;
+pub mod test_device;
 pub mod usernet;
 pub mod virtio_balloon;
 pub mod virtio_blk;
@@ -86,10 +95,16 @@ pub const TARGETS: &[Target] = &[
     Target::new("envelope", envelope::run),
     Target::new("ext4", ext4::run),
     Target::new("fat", fat::run),
+    Target::new("hermit", hermit::run),
+    Target::new("hermit_hypercalls", hermit_hypercalls::run),
+    Target::new("flat", flat::run),
     Target::new("i8042", i8042::run),
+    Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
     Target::new("loader_entries", loader_entries::run),
     Target::new("mmio", mmio::run),
+    Target::new("multiboot", multiboot::run),
+    Target::new("multiboot2", multiboot2::run),
     Target::new("parse", parse::run),
     Target::new("partitions", partitions::run),
     Target::new("pe", pe::run),
@@ -97,7 +112,10 @@ pub const TARGETS: &[Target] = &[
     Target::new("power", power::run),
     Target::new("rtc", rtc::run),
     Target::new("serial", serial::run),
+    Target::new("solo5", solo5::run),
+    Target::new("solo5_hypercalls", solo5_hypercalls::run),
     Target::new("state", state::run),
+    Target::new("test_device", test_device::run),
     Target::new("usernet", usernet::run),
     Target::new("virtio_balloon", virtio_balloon::run),
     Target::new("virtio_blk", virtio_blk::run),

@@ -44,9 +44,67 @@ pub(crate) fn tables(base: u64, cpus: u32, hardware: &Hardware<'_>) -> Vec<u8> {
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
     let xsdt = add(&to_bytes(&xsdt));
-    let rsdp = to_bytes(&Rsdp::new(OEM, xsdt));
+    let rsdt = add(rsdt([fadt, madt]).as_slice());
+    let rsdp = with_rsdt(&to_bytes(&Rsdp::new(OEM, xsdt)), rsdt);
     bytes.iter_mut().zip(rsdp).for_each(|(to, from)| *to = from);
     bytes
+}
+
+/// Bytes of a root pointer of ACPI 2.0 and newer, and of ACPI 1.0 (§5.2.5.3).
+pub(crate) const RSDP_SIZE: usize = 36;
+pub(crate) const RSDP_1_SIZE: usize = 20;
+
+/// Offsets in the root pointer.
+mod rsdp {
+    pub(super) const CHECKSUM: usize = 8;
+    pub(super) const REVISION: usize = 15;
+    pub(super) const RSDT: usize = 16;
+    pub(super) const EXTENDED_CHECKSUM: usize = 32;
+}
+
+/// RSDT (§5.2.7): the tables, for kernels that know nothing but ACPI 1.0.
+fn rsdt(tables: [u64; 2]) -> Sdt {
+    table(*b"RSDT", 1, tables.map(low).as_flattened())
+}
+
+/// The root pointer with the address of the RSDT.
+fn with_rsdt(pointer: &[u8], rsdt: u64) -> [u8; RSDP_SIZE] {
+    let mut bytes = [0; RSDP_SIZE];
+    bytes
+        .iter_mut()
+        .zip(pointer)
+        .for_each(|(to, from)| *to = *from);
+    let field = bytes.iter_mut().skip(rsdp::RSDT);
+    field.zip(low(rsdt)).for_each(|(to, from)| *to = from);
+    set_checksum(&mut bytes, RSDP_1_SIZE, rsdp::CHECKSUM);
+    set_checksum(&mut bytes, RSDP_SIZE, rsdp::EXTENDED_CHECKSUM);
+    bytes
+}
+
+/// The root pointer as ACPI 1.0 has it.
+pub(crate) fn rsdp_1(pointer: &[u8; RSDP_SIZE]) -> [u8; RSDP_1_SIZE] {
+    let mut bytes = [0; RSDP_1_SIZE];
+    bytes
+        .iter_mut()
+        .zip(pointer)
+        .for_each(|(to, from)| *to = *from);
+    bytes[rsdp::REVISION] = 0;
+    set_checksum(&mut bytes, RSDP_1_SIZE, rsdp::CHECKSUM);
+    bytes
+}
+
+/// Sets a byte such that all of the first `len` sum to zero.
+fn set_checksum(bytes: &mut [u8], len: usize, at: usize) {
+    let total = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .take(len)
+            .fold(0u8, |sum, byte| sum.wrapping_add(*byte))
+    };
+    let sum = total(bytes);
+    if let Some(field) = bytes.get_mut(at) {
+        *field = field.wrapping_sub(sum);
+    }
 }
 
 fn to_bytes(table: &dyn Aml) -> Vec<u8> {
@@ -151,7 +209,7 @@ fn dsdt(hardware: &Hardware<'_>) -> Sdt {
     }
     let announced = match hardware.announce {
         Announce::Acpi | Announce::Both => hardware.mmio,
-        Announce::CommandLine => &[],
+        Announce::CommandLine | Announce::DeviceTree => &[],
     };
     for (number, mmio) in announced.iter().enumerate() {
         let registers = Memory32Fixed::new(true, mmio.base, mmio.len);
@@ -243,8 +301,18 @@ mod tests {
         let fadt = at(&tables, u64_at(xsdt, 36));
         let madt = at(&tables, u64_at(xsdt, 44));
         let dsdt = at(&tables, u64_at(fadt, 140));
+        let rsdt = u32::from_le_bytes(tables[16..20].try_into().unwrap());
+        let rsdt = at(&tables, rsdt.into());
+        for entry in 0..2 {
+            let low = u32::from_le_bytes(rsdt[36 + 4 * entry..][..4].try_into().unwrap());
+            assert_eq!(u64::from(low), u64_at(xsdt, 36 + 8 * entry));
+        }
+        let old = rsdp_1(&tables[..36].try_into().unwrap());
+        assert!(sums_to_zero(&old));
+        assert_eq!((old[15], &old[16..20]), (0, &tables[16..20]));
         for (table, signature) in [
             (xsdt, b"XSDT"),
+            (rsdt, b"RSDT"),
             (fadt, b"FACP"),
             (madt, b"APIC"),
             (dsdt, b"DSDT"),

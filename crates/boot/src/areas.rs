@@ -19,6 +19,8 @@ pub enum AreaKind {
     Stack,
     /// The initial RAM disk.
     Initrd,
+    /// A module; the initial RAM disk is one where a protocol has modules.
+    Module,
     /// What the guest is told: boot information, command line, memory map.
     BootInfo,
     /// Page tables, descriptor tables: what the processor is told.
@@ -36,6 +38,7 @@ impl fmt::Display for AreaKind {
             Self::Image => "the image",
             Self::Stack => "the stack",
             Self::Initrd => "the initial RAM disk",
+            Self::Module => "a module",
             Self::BootInfo => "the boot information",
             Self::Tables => "the processor's tables",
             Self::Acpi => "the ACPI tables",
@@ -91,6 +94,11 @@ impl Areas {
         self.ram.iter().any(holds)
     }
 
+    /// Whether a range is RAM that nothing has taken.
+    pub(crate) fn is_free(&self, range: &Range<u64>) -> bool {
+        self.is_ram(range) && !self.used.iter().any(|area| overlap(&area.range, range))
+    }
+
     /// Takes a range that must be free RAM. `image` and `what` are for the message.
     pub(crate) fn claim(
         &mut self,
@@ -130,7 +138,18 @@ impl Areas {
         len: u64,
         limit: u64,
     ) -> Result<u64, BootError> {
-        let gap = self.find_lowest(what, len, limit)?;
+        self.lowest_in(kind, what, len, 0..limit)
+    }
+
+    /// Takes the lowest gap in a range for `len` bytes, in whole pages.
+    pub(crate) fn lowest_in(
+        &mut self,
+        kind: AreaKind,
+        what: &'static str,
+        len: u64,
+        range: Range<u64>,
+    ) -> Result<u64, BootError> {
+        let gap = self.find_lowest_in(what, len, range)?;
         let start = gap.start;
         self.insert(kind, gap);
         Ok(start)
@@ -143,10 +162,25 @@ impl Areas {
         len: u64,
         limit: u64,
     ) -> Result<Range<u64>, BootError> {
+        self.find_lowest_in(what, len, 0..limit)
+    }
+
+    /// Finds the lowest gap for `len` bytes in a range that begins with a page, in whole pages.
+    fn find_lowest_in(
+        &self,
+        what: &'static str,
+        len: u64,
+        range: Range<u64>,
+    ) -> Result<Range<u64>, BootError> {
+        let limit = range.end;
         let pages = pages(len).ok_or_else(|| self.no_room(what, len, limit))?;
-        let mut gaps = self.gaps(limit);
-        let gap = gaps.find(|gap| gap.end - gap.start >= pages);
-        gap.map(|gap| gap.start..gap.start + pages)
+        let mut starts = self.gaps(limit).filter_map(|gap| {
+            let start = gap.start.max(range.start);
+            (gap.end.checked_sub(start)? >= pages).then_some(start)
+        });
+        let start = starts.next();
+        start
+            .map(|start| start..start + pages)
             .ok_or_else(|| self.no_room(what, len, limit))
     }
 
@@ -166,6 +200,35 @@ impl Areas {
         };
         self.insert(kind, end - pages..end);
         Ok(end - pages)
+    }
+
+    /// Finds the lowest or the highest gap for `len` bytes in a range, that begins with a multiple of `align`, a power
+    /// of two.
+    pub(crate) fn find_aligned(
+        &self,
+        what: &'static str,
+        len: u64,
+        range: Range<u64>,
+        align: u64,
+        highest: bool,
+    ) -> Result<u64, BootError> {
+        let limit = range.end;
+        let mut starts = self.gaps(limit).filter_map(|gap| {
+            let lowest = gap.start.max(range.start).checked_next_multiple_of(align)?;
+            let last = gap.end.checked_sub(len)?;
+            let start = if highest {
+                last / align * align
+            } else {
+                lowest
+            };
+            (lowest <= start && start <= last).then_some(start)
+        });
+        let start = if highest {
+            starts.last()
+        } else {
+            starts.next()
+        };
+        start.ok_or_else(|| self.no_room(what, len, limit))
     }
 
     /// Takes a range that [`find_lowest`](Self::find_lowest) found, or a part of it.

@@ -1,14 +1,14 @@
 //! What can be wrong with the content of an image.
 
+use crate::{BadMultiboot, Solo5Kind};
+
 /// Why an image is refused. Each message carries the value that was found and, where there is one, the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum BadImage {
-    #[error(
-        "not a kernel or unikernel: begins with {begins}{hint}; expected an ELF64 or a bzImage"
-    )]
-    UnknownFormat { begins: String, hint: &'static str },
+    #[error("not a kernel or unikernel: {what}; expected an ELF, a bzImage or a Multiboot header")]
+    NotBootable { what: String },
     #[error("{what} ends at byte {end}, but the image has {len}: it is truncated or damaged")]
     Truncated {
         what: &'static str,
@@ -17,19 +17,23 @@ pub enum BadImage {
     },
 
     #[error(
-        "ELF class {class}, data encoding {data}, version {version}: expected 2, 1, 1 (64-bit, little-endian)"
+        "ELF class {class}, data encoding {data}, version {version}: expected 1 or 2, 1, 1 (32- or 64-bit, little-endian)"
     )]
-    NotElf64 { class: u8, data: u8, version: u8 },
+    ElfIdent { class: u8, data: u8, version: u8 },
     #[error("ELF for machine {found}: expected 62 (x86-64)")]
     Machine { found: u16 },
+    #[error("ELF of 32 bits for machine {found}: expected 3 (i386) or 62 (x86-64)")]
+    Machine32 { found: u16 },
+    #[error("an ELF of 32 bits: expected 64")]
+    Elf32,
     #[error(
         "a position-independent ELF (type 3): link it at a fixed address (-no-pie, -C relocation-model=static)"
     )]
     PositionIndependent,
     #[error("ELF type {found}: expected 2 (executable)")]
     NotExecutable { found: u16 },
-    #[error("program headers of {size} bytes: expected 56")]
-    ProgramHeaderSize { size: u16 },
+    #[error("program headers of {size} bytes: expected {expected}")]
+    ProgramHeaderSize { size: u16, expected: usize },
     #[error("{count} program headers: at most {limit} are read")]
     TooManyProgramHeaders { count: u16, limit: u16 },
     #[error("no loadable segment (PT_LOAD)")]
@@ -106,7 +110,7 @@ pub enum BadImage {
     )]
     SharedPage { first: u16, second: u16, page: u64 },
     #[error(
-        "segment {segment} is linked at {virtual_address:#x} but placed at {physical_address:#x}: direct entry maps RAM one to one"
+        "segment {segment} is linked at {virtual_address:#x} but placed at {physical_address:#x}: RAM is mapped one to one"
     )]
     NotIdentity {
         segment: u16,
@@ -115,6 +119,84 @@ pub enum BadImage {
     },
     #[error("{what} {entry:#x} exceeds 32-bit addresses")]
     EntryOver4GiB { what: &'static str, entry: u64 },
+
+    #[error("{what} {entry:#x} exceeds what real mode can address (1 MiB)")]
+    EntryOver1MiB { what: &'static str, entry: u64 },
+    #[error(
+        "the entry point {entry:#x} lies outside of the flat binary, which has {len} bytes at {start:#x}"
+    )]
+    FlatEntry { entry: u64, start: u64, len: u64 },
+    #[error(transparent)]
+    Multiboot(#[from] BadMultiboot),
+
+    #[error("segment {segment} begins at {address:#x}: the lowest address is {lowest:#x}")]
+    SegmentBelow {
+        segment: u16,
+        address: u64,
+        lowest: u64,
+    },
+
+    #[error("made for Solo5's target {found} ({name}): this host has 1 (hvt)")]
+    Solo5Target { found: u32, name: &'static str },
+    #[error("made for version {found} of Solo5's hvt: this host has version {expected}")]
+    Solo5Version { found: u32, expected: u32 },
+    #[error("one Solo5 note, but no {note}: expected ABI1 and MFT1")]
+    Solo5NoteMissing { note: &'static str },
+    #[error("manifest version {found}: expected {expected}")]
+    ManifestVersion { found: u32, expected: u32 },
+    #[error(
+        "a manifest with {found} entries: at most {limit} are possible, one of which is reserved"
+    )]
+    ManifestEntries { found: u32, limit: u32 },
+    #[error("a manifest with {entries} entries of {each} bytes has {size} bytes of them")]
+    ManifestSize {
+        entries: u32,
+        size: usize,
+        each: usize,
+    },
+    #[error("entry 0 of the manifest is not the reserved one, without a name")]
+    ManifestFirst,
+    #[error(
+        "entry {entry} of the manifest is called \"{name}\": a name has 1 to {limit} letters and digits"
+    )]
+    ManifestName {
+        entry: usize,
+        name: String,
+        limit: usize,
+    },
+    #[error(
+        "entry {entry} of the manifest, {name:?}, is of type {found}: expected 1 (block device) or 2 (network card)"
+    )]
+    ManifestType {
+        entry: usize,
+        name: String,
+        found: u32,
+    },
+    #[error("entry {entry} of the manifest, {name:?}, says that it is attached already")]
+    ManifestAttached { entry: usize, name: String },
+    #[error("the manifest declares {kind} {name:?} twice")]
+    ManifestTwice { name: String, kind: Solo5Kind },
+
+    #[error("Hermit entry version {found}: this host has version {expected}")]
+    HermitVersion { found: u8, expected: u8 },
+    #[error("made for version {found} of uhyve's interface: this host has version {expected}")]
+    UhyveVersion { found: u32, expected: u32 },
+    #[error("a dynamic section of {found} entries: at most {limit} are read")]
+    DynamicEntries { found: u64, limit: u64 },
+    #[error("needs {what}: only relocations with addends (DT_RELA) are done")]
+    Dynamic { what: &'static str },
+    #[error("relocations of {found} bytes: expected 24")]
+    RelocationSize { found: u64 },
+    #[error("{size} bytes of relocations at {address:#x} do not lie in a segment's bytes")]
+    Relocations { address: u64, size: u64 },
+    #[error(
+        "a relocation of type {found} at {address:#x}: expected 8 (RELATIVE), 1 (64) or 6 (GLOB_DAT)"
+    )]
+    RelocationType { found: u32, address: u64 },
+    #[error("a relocation at {address:#x}, outside of every segment")]
+    RelocationOutside { address: u64 },
+    #[error("a relocation by symbol {index}, which is not defined")]
+    Symbol { index: u32 },
 
     #[error("boot flag {found:#06x} at 0x1fe: expected 0xaa55")]
     BootFlag { found: u16 },

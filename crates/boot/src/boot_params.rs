@@ -19,6 +19,7 @@ mod offset {
     pub(super) const RAMDISK_SIZE: usize = 0x21c;
     pub(super) const CMD_LINE_PTR: usize = 0x228;
     pub(super) const CMDLINE_SIZE: usize = 0x238;
+    pub(super) const SETUP_DATA: usize = 0x250;
     pub(super) const E820_TABLE: usize = 0x2d0;
 }
 
@@ -69,6 +70,11 @@ impl BootParams {
 
     pub(crate) fn set_rsdp(&mut self, at: u64) {
         self.set(offset::ACPI_RSDP_ADDR, &at.to_le_bytes());
+    }
+
+    /// Guest-physical address of the first `setup_data`.
+    pub(crate) fn set_setup_data(&mut self, at: u64) {
+        self.set(offset::SETUP_DATA, &at.to_le_bytes());
     }
 
     /// Start, length and type of each range. There are far fewer than the 128 that fit.
@@ -164,6 +170,10 @@ mod tests {
             (
                 offset::CMDLINE_SIZE,
                 in_header(offset_of!(setup_header, cmdline_size)),
+            ),
+            (
+                offset::SETUP_DATA,
+                in_header(offset_of!(setup_header, setup_data)),
             ),
         ];
         for (ours, theirs) in pairs {

@@ -13,8 +13,10 @@ use goldcrest_x86::{DescriptorTable, Registers, Segment, SystemRegisters, cr0, c
 
 use crate::areas::{AreaKind, whole_pages};
 use crate::boot_info::InfoBlock;
+use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
+use crate::load::{Hypercalls, Loader};
+use crate::note::Found;
 use crate::{
     BadImage, BootConfig, BootError, Hardware, Image, Loaded, Protocol, descriptors, mapping,
 };
@@ -35,7 +37,56 @@ const MSR_FMASK: u32 = 0xc000_0084;
 /// TF, IF, DF and AC of RFLAGS.
 const SYSCALL_MASK: u64 = 1 << 8 | 1 << 9 | 1 << 10 | 1 << 18;
 
-pub(crate) fn load(
+/// An ELF with Goldcrest's note.
+struct Direct<'c> {
+    elf: &'c Elf,
+    note: Found<DirectEntry>,
+}
+
+/// Looks for Goldcrest's note.
+pub(crate) fn probe<'c>(candidate: &'c Candidate<'_>) -> Probed<'c> {
+    let elf = candidate.elf()?;
+    let Some(note) = elf.notes.direct else {
+        return Err("no note named Goldcrest of type 1".into());
+    };
+    elf.check_fixed_64()?;
+    Ok(Box::new(Direct { elf, note }))
+}
+
+impl Bootable for Direct<'_> {
+    fn protocol(&self) -> Protocol {
+        Protocol::Direct
+    }
+
+    fn entry(&self) -> u64 {
+        self.note.value.entry
+    }
+
+    fn because(&self) -> String {
+        format!("a note named Goldcrest of type 1 at {:#x}", self.note.at)
+    }
+
+    fn passes(&self) -> Vec<String> {
+        let DirectEntry { ring, .. } = self.note.value;
+        vec![
+            format!("64-bit mode in ring {ring} on the host's page and descriptor tables, rdi = BootInfo"),
+            "in it: command line, memory map, initial RAM disk, clocks, a device tree of virtio devices".into(),
+        ]
+    }
+
+    fn load(&self, job: &Job<'_>) -> Result<Loaded, BootError> {
+        load(
+            job.image,
+            self.elf,
+            &self.note.value,
+            job.ram,
+            job.config,
+            job.hardware,
+        )
+    }
+}
+
+fn load(
     image: &Image,
     elf: &Elf,
     note: &DirectEntry,
@@ -72,6 +123,7 @@ pub(crate) fn load(
         boot_info: Some(block.start),
         pvclock: pvclock.then(|| info.pvclock(block.start)),
         cpuid: note.flags & note::FLAG_CPUID != 0,
+        hypercalls: Hypercalls::None,
         areas: loader.areas.into_used(),
         copied: loader.copied,
     })
@@ -140,7 +192,9 @@ fn check_trap_stack(note: &DirectEntry, ram: &GuestRam) -> Result<(), BadImage> 
     }
 }
 
-fn check_segments(elf: &Elf) -> Result<(), BadImage> {
+/// Segments lie where they are linked, none can be both written and executed, and no two share a page but with the same
+/// permissions.
+pub(crate) fn check_segments(elf: &Elf) -> Result<(), BadImage> {
     for segment in &elf.segments {
         if segment.write && segment.execute {
             return Err(BadImage::WriteAndExecute {

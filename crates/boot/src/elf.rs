@@ -1,10 +1,11 @@
-//! ELF64 executables (System V ABI, "Object Files"): the header, the loadable segments, the notes.
+//! ELF executables (System V ABI, "Object Files"): the header, the loadable segments, the notes.
+
+mod header;
 
 use std::fmt;
 use std::ops::Range;
 
-use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+pub(crate) use header::{Class, Header, ProgramHeader, Sections};
 
 use crate::note::{self, Notes};
 use crate::{BadImage, BootError, Image};
@@ -15,50 +16,24 @@ pub const MAX_PROGRAM_HEADERS: u16 = 128;
 /// The first bytes of every ELF file.
 pub(crate) const MAGIC: [u8; 4] = *b"\x7fELF";
 
-const CLASS_64: u8 = 2;
-const DATA_LITTLE_ENDIAN: u8 = 1;
 const ET_EXEC: u16 = 2;
-const ET_DYN: u16 = 3;
+pub(crate) const ET_DYN: u16 = 3;
+const EM_386: u16 = 3;
 const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
+const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
+const PT_TLS: u32 = 7;
+const PT_GNU_STACK: u32 = 0x6474_e551;
 const PF_X: u32 = 1;
 const PF_W: u32 = 2;
 const PF_R: u32 = 4;
 
-/// `Elf64_Ehdr`.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Header {
-    ident: [u8; 16],
-    kind: U16,
-    machine: U16,
-    version: U32,
-    entry: U64,
-    program_headers: U64,
-    section_headers: U64,
-    flags: U32,
-    header_size: U16,
-    program_header_size: U16,
-    program_header_count: U16,
-    section_header_size: U16,
-    section_header_count: U16,
-    section_names: U16,
-}
-
-/// `Elf64_Phdr`.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct ProgramHeader {
-    kind: U32,
-    flags: U32,
-    offset: U64,
-    virtual_address: U64,
-    physical_address: U64,
-    file_size: U64,
-    memory_size: U64,
-    align: U64,
-}
+/// `ELFOSABI_GNU`: uses what only Linux's C library gives a program.
+const OS_ABI_GNU: u8 = 3;
+/// Where linkers put programs of x86-64 unless they are told otherwise; those of i386 lie higher.
+const DEFAULT_BASE: u64 = 0x40_0000;
 
 /// A loadable segment (`PT_LOAD`), already checked against the image's length and for overflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,29 +85,37 @@ impl fmt::Display for Segment {
 /// What a loader needs of an ELF file.
 #[derive(Debug, Clone)]
 pub(crate) struct Elf {
+    pub(crate) class: Class,
     /// `e_entry`.
     pub(crate) entry: u64,
+    /// To be put anywhere (`ET_DYN`): addresses count from where it is put.
+    pub(crate) relocatable: bool,
     /// Sorted by physical address; without overlaps, never empty.
     pub(crate) segments: Vec<Segment>,
     pub(crate) notes: Notes,
+    /// The dynamic section (`PT_DYNAMIC`). Nothing of it is checked.
+    pub(crate) dynamic: Option<ProgramHeader>,
+    /// What each thread has of its own (`PT_TLS`). Nothing of it is checked.
+    pub(crate) tls: Option<ProgramHeader>,
+    /// Where its sections are said to be.
+    pub(crate) sections: Sections,
+    /// By what it is an ordinary program of an operating system, if it is.
+    pub(crate) program: Option<&'static str>,
 }
 
 impl Elf {
     /// Reads headers and notes.
     pub(crate) fn parse(image: &Image) -> Result<Self, BootError> {
-        let header: Header = read(image, 0).map_err(|_| {
-            image.bad(BadImage::Truncated {
-                what: "the ELF header",
-                end: 64,
-                len: image.len(),
-            })
-        })?;
-        header.check().map_err(|problem| image.bad(problem))?;
+        let header = Header::read(image)?;
+        let program_headers = header.program_headers(image)?;
         let mut segments = Vec::new();
         let mut notes = Notes::default();
-        for (index, program_header) in program_headers(image, &header)?.iter().enumerate() {
-            let index = u16::try_from(index).unwrap_or(u16::MAX);
-            match program_header.kind.get() {
+        let first = |kind| {
+            let mut of_kind = program_headers.iter().filter(|header| header.kind == kind);
+            of_kind.next().copied()
+        };
+        for (index, program_header) in (0..).zip(&program_headers) {
+            match program_header.kind {
                 PT_LOAD if program_header.memory_size != 0 || program_header.file_size != 0 => {
                     let segment = program_header.segment(index, image.len());
                     segments.push(segment.map_err(|problem| image.bad(problem))?);
@@ -144,9 +127,15 @@ impl Elf {
         segments.sort_by_key(|segment| segment.physical_address);
         check_segments(&segments).map_err(|problem| image.bad(problem))?;
         Ok(Self {
-            entry: header.entry.get(),
+            class: header.class,
+            entry: header.entry,
+            relocatable: header.kind == ET_DYN,
+            program: program(&header, &program_headers, &notes),
             segments,
             notes,
+            dynamic: first(PT_DYNAMIC),
+            tls: first(PT_TLS),
+            sections: header.sections,
         })
     }
 
@@ -155,6 +144,59 @@ impl Elf {
         self.segments
             .iter()
             .find(|segment| segment.range().contains(&address))
+    }
+
+    /// The same ELF, put `base` above where it is linked to run, wherever it says that it is to be put.
+    pub(crate) fn placed(&self, base: u64) -> Result<Self, BadImage> {
+        let mut placed = self.clone();
+        placed.entry = placed.entry.wrapping_add(base);
+        for segment in &mut placed.segments {
+            let address = segment.virtual_address.checked_add(base);
+            let end = address.and_then(|address| address.checked_add(segment.memory_size));
+            let (Some(address), Some(_)) = (address, end) else {
+                return Err(BadImage::SegmentWraps {
+                    segment: segment.index,
+                    address: segment.virtual_address,
+                    memory_size: segment.memory_size,
+                });
+            };
+            (segment.virtual_address, segment.physical_address) = (address, address);
+        }
+        placed
+            .segments
+            .sort_by_key(|segment| segment.physical_address);
+        check_segments(&placed.segments)?;
+        Ok(placed)
+    }
+
+    /// Where the entry point lies in memory. It is a virtual address; linkers' scripts for kernels also give the physical
+    /// ones.
+    pub(crate) fn physical_entry(&self) -> u64 {
+        let holds = |segment: &&Segment| {
+            let offset = self.entry.checked_sub(segment.virtual_address);
+            offset.is_some_and(|offset| offset < segment.memory_size)
+        };
+        let segment = self.segments.iter().find(holds);
+        segment.map_or(self.entry, |segment| {
+            let offset = self.entry.wrapping_sub(segment.virtual_address);
+            offset.saturating_add(segment.physical_address)
+        })
+    }
+
+    /// Fails unless the ELF has 64 bits and is linked at a fixed address.
+    pub(crate) fn check_fixed_64(&self) -> Result<(), BadImage> {
+        if self.class != Class::Elf64 {
+            return Err(BadImage::Elf32);
+        }
+        self.check_fixed()
+    }
+
+    /// Fails unless the ELF is linked at a fixed address.
+    pub(crate) fn check_fixed(&self) -> Result<(), BadImage> {
+        if self.relocatable {
+            return Err(BadImage::PositionIndependent);
+        }
+        Ok(())
     }
 
     /// Fails unless `entry` lies in an executable segment.
@@ -176,45 +218,10 @@ impl Elf {
     }
 }
 
-impl Header {
-    fn check(&self) -> Result<(), BadImage> {
-        let [_, _, _, _, class, data, version, ..] = self.ident;
-        if class != CLASS_64 || data != DATA_LITTLE_ENDIAN || version != 1 {
-            return Err(BadImage::NotElf64 {
-                class,
-                data,
-                version,
-            });
-        }
-        if self.machine != EM_X86_64 {
-            return Err(BadImage::Machine {
-                found: self.machine.get(),
-            });
-        }
-        match self.kind.get() {
-            ET_EXEC => {}
-            ET_DYN => return Err(BadImage::PositionIndependent),
-            found => return Err(BadImage::NotExecutable { found }),
-        }
-        let size = self.program_header_size.get();
-        if usize::from(size) != size_of::<ProgramHeader>() {
-            return Err(BadImage::ProgramHeaderSize { size });
-        }
-        match self.program_header_count.get() {
-            0 => Err(BadImage::NoSegments),
-            count if count > MAX_PROGRAM_HEADERS => Err(BadImage::TooManyProgramHeaders {
-                count,
-                limit: MAX_PROGRAM_HEADERS,
-            }),
-            _ => Ok(()),
-        }
-    }
-}
-
 impl ProgramHeader {
     fn segment(&self, index: u16, image_len: u64) -> Result<Segment, BadImage> {
-        let (offset, size) = (self.offset.get(), self.file_size.get());
-        let (address, memory_size) = (self.physical_address.get(), self.memory_size.get());
+        let (offset, size) = (self.offset, self.file_size);
+        let (address, memory_size) = (self.physical_address, self.memory_size);
         if size > memory_size {
             return Err(BadImage::FileSizeOverMemorySize {
                 segment: index,
@@ -237,45 +244,44 @@ impl ProgramHeader {
                 memory_size,
             });
         }
-        let flags = self.flags.get();
         Ok(Segment {
             index,
             offset,
-            virtual_address: self.virtual_address.get(),
+            virtual_address: self.virtual_address,
             physical_address: address,
             file_size: size,
             memory_size,
-            read: flags & PF_R != 0,
-            write: flags & PF_W != 0,
-            execute: flags & PF_X != 0,
+            read: self.flags & PF_R != 0,
+            write: self.flags & PF_W != 0,
+            execute: self.flags & PF_X != 0,
         })
     }
 }
 
-fn read<T: FromBytes + IntoBytes>(image: &Image, offset: u64) -> Result<T, BootError> {
-    let mut value = T::new_zeroed();
-    image.read_at(offset, value.as_mut_bytes())?;
-    Ok(value)
-}
-
-fn program_headers(image: &Image, header: &Header) -> Result<Vec<ProgramHeader>, BootError> {
-    let count = header.program_header_count.get();
-    let offset = header.program_headers.get();
-    let len = u64::from(count) * u64::from(header.program_header_size.get());
-    if offset.checked_add(len).is_none_or(|end| end > image.len()) {
-        return Err(image.bad(BadImage::Truncated {
-            what: "the program header table",
-            end: offset.saturating_add(len),
-            len: image.len(),
-        }));
+/// By what an ELF is an ordinary program, one that an operating system starts. None is proof: a person can insist.
+fn program(header: &Header, headers: &[ProgramHeader], notes: &Notes) -> Option<&'static str> {
+    let has = |kind| headers.iter().any(|header| header.kind == kind);
+    let with_headers = |header: &&ProgramHeader| {
+        header.kind == PT_LOAD
+            && header.offset == 0
+            && header.virtual_address >= DEFAULT_BASE
+            && header.virtual_address == header.physical_address
+    };
+    if has(PT_INTERP) {
+        Some("a dynamic linker is named (PT_INTERP)")
+    } else if let Some(mark) = notes.program {
+        Some(mark)
+    } else if header.os_abi == OS_ABI_GNU {
+        Some("EI_OSABI is 3 (GNU/Linux)")
+    } else if has(PT_GNU_STACK) && headers.iter().any(|header| with_headers(&header)) {
+        Some("linked with its headers at or above 0x400000, where programs lie")
+    } else {
+        None
     }
-    let mut headers = vec![ProgramHeader::new_zeroed(); usize::from(count)];
-    image.read_at(offset, headers.as_mut_bytes())?;
-    Ok(headers)
 }
 
 fn read_notes(image: &Image, header: &ProgramHeader, notes: &mut Notes) -> Result<(), BootError> {
-    let (offset, size) = (header.offset.get(), header.file_size.get());
+    let (offset, size) = (header.offset, header.file_size);
     if size > note::MAX_SIZE {
         return Err(image.bad(BadImage::NotesTooLarge {
             size,
@@ -292,7 +298,7 @@ fn read_notes(image: &Image, header: &ProgramHeader, notes: &mut Notes) -> Resul
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     image.read_at(offset, &mut bytes)?;
     notes
-        .add(&bytes, header.align.get())
+        .add(&bytes, header.align, offset)
         .map_err(|problem| image.bad(problem))
 }
 

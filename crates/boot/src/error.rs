@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use goldcrest_memory::MemoryError;
 
-use crate::{BadImage, Protocol};
+use crate::{BadImage, Protocol, Solo5Kind};
 
 /// An image that cannot be opened, or cannot be booted as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +56,108 @@ pub enum BootError {
         problem: BadImage,
     },
     /// A protocol was asked for that the image does not offer.
-    #[error("{image}: cannot be started by {asked}: it offers {offered}")]
+    #[error("{image}: cannot be started by {asked}: {reason}; it offers {offered}")]
     NotOffered {
         /// The image.
         image: String,
         /// What was asked for.
         asked: Protocol,
+        /// Why not.
+        reason: String,
         /// What the image offers, in words.
         offered: String,
+    },
+    /// Modules for a guest that is told of none.
+    #[error(
+        "{image}: started by {protocol}, which has no modules: give it one file by --initrd, or choose another protocol"
+    )]
+    Modules {
+        /// The image.
+        image: String,
+        /// How it is started.
+        protocol: Protocol,
+    },
+    /// Something that a guest of this protocol does not look for.
+    #[error("{image}: a guest of {protocol} finds no {what}")]
+    Useless {
+        /// The image.
+        image: String,
+        /// How it is started.
+        protocol: Protocol,
+        /// What it would not find.
+        what: &'static str,
+    },
+    /// More or less memory than the protocol allows.
+    #[error("{image}: guest memory of {size} bytes: {least} to {most} are possible")]
+    MemorySize {
+        /// The image.
+        image: String,
+        /// Bytes asked for.
+        size: u64,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// A device that a Solo5 guest must have is missing.
+    #[error("{image}: its manifest declares {kind} {name:?}, which is not attached ({} {name}=...)", kind.option())]
+    Solo5NotAttached {
+        /// The image.
+        image: String,
+        /// The device's name.
+        name: String,
+        /// What it is.
+        kind: Solo5Kind,
+    },
+    /// A device that a Solo5 guest does not know.
+    #[error("{image}: {kind} {name:?} is attached, but its manifest declares {declared}")]
+    Solo5NotDeclared {
+        /// The image.
+        image: String,
+        /// The device's name.
+        name: String,
+        /// What it is.
+        kind: Solo5Kind,
+        /// What there is, in words.
+        declared: String,
+    },
+    /// A device that a Solo5 guest has of another kind.
+    #[error("{image}: {name:?} is a {declared} by its manifest, but is attached as a {attached}")]
+    Solo5Kind {
+        /// The image.
+        image: String,
+        /// The device's name.
+        name: String,
+        /// What the manifest says.
+        declared: Solo5Kind,
+        /// What it was to be.
+        attached: Solo5Kind,
+    },
+    /// Two devices of a Solo5 guest with the same name.
+    #[error("{kind} {name:?} is attached twice")]
+    Solo5AttachedTwice {
+        /// The name.
+        name: String,
+        /// What they are.
+        kind: Solo5Kind,
+    },
+    /// More words on the command line than the guest takes.
+    #[error("the command line has {count} words; {image} takes at most {limit}")]
+    CommandLineWords {
+        /// The image.
+        image: String,
+        /// Words given.
+        count: usize,
+        /// Words that are taken.
+        limit: usize,
+    },
+    /// A module's arguments have a zero byte, at which a guest would end them.
+    #[error("the arguments of module {module} have a zero byte at {offset}")]
+    ModuleArguments {
+        /// The module.
+        module: String,
+        /// Where.
+        offset: usize,
     },
     /// A part of the image lies where the guest has no RAM.
     #[error(
@@ -156,8 +250,8 @@ pub enum BootError {
         /// The last address that a device can have.
         highest: u64,
     },
-    /// The device tree of direct entry cannot be written.
-    #[error("cannot describe the virtio-mmio devices in a device tree")]
+    /// The device tree cannot be written.
+    #[error("cannot describe the machine in a device tree")]
     DeviceTree {
         /// Why.
         #[source]

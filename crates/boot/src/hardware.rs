@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use goldcrest_memory::layout;
 
-use crate::BootError;
+use crate::{BootError, Solo5Device};
 
 /// The most virtio-mmio devices that can be announced.
 pub(crate) const MAX_MMIO_DEVICES: usize = 1024;
@@ -27,6 +27,8 @@ pub struct Hardware<'a> {
     pub mmio: &'a [MmioDevice],
     /// How kernels are told of the virtio devices.
     pub announce: Announce,
+    /// The devices of a Solo5 guest, each of which its manifest must name.
+    pub solo5: &'a [Solo5Device],
 }
 
 impl Default for Hardware<'_> {
@@ -38,6 +40,7 @@ impl Default for Hardware<'_> {
             i8042: false,
             mmio: &[],
             announce: Announce::default(),
+            solo5: &[],
         }
     }
 }
@@ -55,6 +58,9 @@ pub enum Announce {
     /// It cannot say whether an interrupt is edge-triggered. A Linux that does have ACPI takes the inputs of the IOAPIC
     /// below 16 only.
     CommandLine,
+    /// By a device tree of the whole machine. By PVH and Multiboot it is the last module, with the arguments
+    /// `device-tree`; Linux finds it in its setup data (`SETUP_DTB`; needs `CONFIG_OF`).
+    DeviceTree,
     /// By both: to a firmware by the parameter, which is easy to read, and by ACPI to the kernel that it starts.
     Both,
 }
@@ -125,7 +131,8 @@ impl Hardware<'_> {
     /// The command line with the devices that it is to announce: behind the kernel's own parameters, but before a `--`,
     /// what follows which Linux leaves to init.
     pub(crate) fn cmdline<'c>(&self, cmdline: &'c str) -> Cow<'c, str> {
-        if self.announce == Announce::Acpi || self.mmio.is_empty() {
+        let by_words = matches!(self.announce, Announce::CommandLine | Announce::Both);
+        if !by_words || self.mmio.is_empty() {
             return cmdline.into();
         }
         let (kernels, inits) = cmdline.split_at(end_of_parameters(cmdline));

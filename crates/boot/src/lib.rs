@@ -8,16 +8,20 @@
 //! | [`Protocol`] | image | the guest starts in | it is told by |
 //! |---|---|---|---|
 //! | [`Direct`](Protocol::Direct) | ELF64 with a Goldcrest note | 64-bit mode, ring 3 or 0, on the host's tables | `BootInfo` in `rdi` |
-//! | [`Pvh`](Protocol::Pvh) | ELF64 with Xen's note 18 | 32-bit protected mode | `hvm_start_info` in `ebx` |
-//! | [`LinuxElf`](Protocol::LinuxElf) | vmlinux | 64-bit mode, ring 0 | `boot_params` in `rsi` |
+//! | [`Pvh`](Protocol::Pvh) | ELF with Xen's note 18 | 32-bit protected mode | `hvm_start_info` in `ebx` |
+//! | [`Multiboot2`](Protocol::Multiboot2) | ELF, or flat with addresses in its header | 32-bit protected mode | boot information in `ebx` |
+//! | [`Multiboot`](Protocol::Multiboot) | the same | 32-bit protected mode | Multiboot information in `ebx` |
+//! | [`LinuxElf`](Protocol::LinuxElf) | ELF64 vmlinux | 64-bit mode, ring 0 | `boot_params` in `rsi` |
 //! | [`LinuxBzImage`](Protocol::LinuxBzImage) | bzImage | 64-bit mode, ring 0 | `boot_params` in `rsi` |
+//! | [`Elf32`](Protocol::Elf32) | other ELF32 | 32-bit protected mode | a device tree in `ebx` |
+//! | [`Flat`](Protocol::Flat) | any, if asked for | the mode asked for | a device tree in `ebx` |
 //!
 //! An image that offers several is started by the first of this list, unless [`BootConfig::protocol`] says otherwise.
 //! All but direct entry come with ACPI tables, which announce [`Hardware`]; virtio devices can be announced on the
 //! command line instead ([`Announce`]). Direct entry announces virtio devices, where there are any, by a device tree.
 //!
 //! The formats are those of the System V ABI (ELF), of `goldcrest-abi` (direct entry), of Xen's `docs/misc/pvh.pandoc`,
-//! of Linux's `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree Specification 0.4.
+//! of the Multiboot Specification 0.6.96 and the Multiboot2 Specification 2.0, of Linux's `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree Specification 0.4.
 //!
 //! ```
 //! use goldcrest_boot::{BootConfig, Image, Protocol, load};
@@ -68,33 +72,51 @@
 mod acpi;
 mod areas;
 mod bad_image;
+mod bare;
 mod boot_info;
 mod boot_params;
+mod candidate;
 mod descriptors;
 mod device_tree;
 mod direct;
 mod elf;
+mod elf32;
 mod error;
+mod flat;
 mod hardware;
+mod hermit;
+mod identify;
 mod image;
 mod inspect;
 mod linux;
 mod load;
 mod mapping;
 mod memory_map;
+mod module;
+mod multiboot;
 mod note;
 mod paging;
 mod pc;
+mod processor;
+mod protocol;
 mod pvh;
 mod setup_header;
+mod solo5;
 
 pub use areas::{Area, AreaKind};
 pub use bad_image::BadImage;
+pub use bare::Mode;
 pub use direct::DEFAULT_STACK_SIZE;
 pub use elf::{MAX_PROGRAM_HEADERS, Segment};
 pub use error::BootError;
+pub use flat::Flat;
 pub use hardware::{Announce, Hardware, MmioDevice};
+pub use identify::Format;
 pub use image::Image;
-pub use inspect::{Format, Inspection, Offer, inspect};
-pub use load::{BootConfig, Copied, Loaded, MAX_CMDLINE, MAX_CPUS, Protocol, load, load_with};
+pub use inspect::{Inspection, NotOffered, Offer, inspect, inspect_as, protocol_of};
+pub use load::{BootConfig, Copied, Hypercalls, Loaded, MAX_CMDLINE, MAX_CPUS, load, load_with};
+pub use module::Module;
+pub use multiboot::BadMultiboot;
+pub use protocol::Protocol;
 pub use setup_header::SetupHeader;
+pub use solo5::{Solo5Device, Solo5Kind, Solo5Properties};

@@ -3,41 +3,115 @@
 
 use std::collections::BTreeSet;
 
-use goldcrest_memory::{GuestRam, PAGE_SIZE, layout};
-use goldcrest_x86::{DescriptorTable, Registers, Segment, SystemRegisters, cr0, cr4, efer};
+use goldcrest_memory::{PAGE_SIZE, layout};
+use goldcrest_x86::Registers;
 
 use crate::areas::AreaKind;
 use crate::boot_params::BootParams;
+use crate::candidate::{Bootable, Candidate, Job, Probed};
 use crate::elf::Elf;
-use crate::load::Loader;
-use crate::paging::{Access, PageTables};
+use crate::load::{Hypercalls, Loader};
+use crate::module::Placed;
 use crate::pc::{LOW_END, terminated_cmdline};
+use crate::processor::{GDT_ROOM, GIB, gdt_bytes, identity, long_mode};
 use crate::setup_header::{ENTRY_64, SetupHeader};
-use crate::{BootConfig, BootError, Hardware, Image, Loaded, MAX_CMDLINE, Protocol};
+use crate::{Announce, BootError, Format, Loaded, MAX_CMDLINE, Protocol};
 
-const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
+/// Setup data lies in the gigabyte that is mapped in any case.
+const LOW_MEMORY: u64 = GIB;
 
 /// `COMMAND_LINE_SIZE` of x86, less the terminating zero: an ELF has no header that would say.
 const ELF_CMDLINE_SIZE: u64 = 2047;
 
-/// `__BOOT_CS` and `__BOOT_DS`, which the protocol demands.
-const BOOT_CODE: u16 = 0x10;
-const BOOT_DATA: u16 = 0x18;
-const TASK: u16 = 0x20;
-/// Bytes of the GDT.
-const GDT_SIZE: u16 = 0x30;
 /// The command line follows the GDT in its page.
-const CMDLINE_OFFSET: u64 = 0x40;
+const CMDLINE_OFFSET: u64 = GDT_ROOM;
+
+/// What both kinds of kernel get.
+const PASSES: [&str; 2] = [
+    "64-bit mode in ring 0 on an identity mapping, rsi = boot_params",
+    "in them: command line, initial RAM disk, e820 memory map, ACPI",
+];
+
+/// An ELF that is taken for a kernel.
+struct Vmlinux<'c>(&'c Elf);
+
+/// Nothing says that an ELF is a vmlinux. It is taken for one if it is for nothing else.
+pub(crate) fn probe_elf<'c>(candidate: &'c Candidate<'_>) -> Probed<'c> {
+    let elf = candidate.elf()?;
+    if elf.notes.direct.is_some() {
+        return Err("made for direct entry, by its note".into());
+    }
+    candidate.check_unclaimed(elf, Protocol::LinuxElf)?;
+    if let Err(problem) = elf.check_fixed_64() {
+        return Err(problem.to_string().into());
+    }
+    Ok(Box::new(Vmlinux(elf)))
+}
+
+impl Bootable for Vmlinux<'_> {
+    fn protocol(&self) -> Protocol {
+        Protocol::LinuxElf
+    }
+
+    fn entry(&self) -> u64 {
+        self.0.entry
+    }
+
+    fn because(&self) -> String {
+        "an ELF64 executable at fixed addresses: taken for a vmlinux".into()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        PASSES.map(String::from).into()
+    }
+
+    fn load(&self, job: &Job<'_>) -> Result<Loaded, BootError> {
+        load_elf(self.0, job)
+    }
+}
+
+/// A bzImage.
+struct BzImage(SetupHeader);
+
+/// Looks for the setup header.
+pub(crate) fn probe_bzimage<'c>(candidate: &'c Candidate<'_>) -> Probed<'c> {
+    if candidate.identity.format != Format::BzImage {
+        return Err("no setup header (\"HdrS\" at 0x202)".into());
+    }
+    Ok(Box::new(BzImage(SetupHeader::parse(candidate.image)?)))
+}
+
+impl Bootable for BzImage {
+    fn protocol(&self) -> Protocol {
+        Protocol::LinuxBzImage
+    }
+
+    fn entry(&self) -> u64 {
+        self.0.preferred_address.saturating_add(ENTRY_64)
+    }
+
+    fn because(&self) -> String {
+        "a setup header at 0x1f1 with a 64-bit entry (xloadflags bit 0 at 0x236)".into()
+    }
+
+    fn passes(&self) -> Vec<String> {
+        PASSES.map(String::from).into()
+    }
+
+    fn load(&self, job: &Job<'_>) -> Result<Loaded, BootError> {
+        load_bzimage(&self.0, job)
+    }
+}
 
 /// Loads a bzImage.
-pub(crate) fn load_bzimage(
-    image: &Image,
-    header: &SetupHeader,
-    ram: &GuestRam,
-    config: &BootConfig<'_>,
-    hardware: &Hardware<'_>,
-) -> Result<Loaded, BootError> {
+fn load_bzimage(header: &SetupHeader, job: &Job<'_>) -> Result<Loaded, BootError> {
+    let Job {
+        image,
+        ram,
+        config,
+        hardware,
+    } = *job;
     let limit = header.cmdline_size.min(MAX_CMDLINE);
     let cmdline = terminated_cmdline(config, hardware, image.name(), limit)?;
     let mut loader = Loader::new(image, ram);
@@ -58,17 +132,17 @@ pub(crate) fn load_bzimage(
         initrd_limit: initrd_limit.min(layout::HOLE_END),
         cmdline,
     };
-    start.finish(loader, params, config, hardware)
+    start.finish(loader, params, job)
 }
 
 /// Loads a vmlinux.
-pub(crate) fn load_elf(
-    image: &Image,
-    elf: &Elf,
-    ram: &GuestRam,
-    config: &BootConfig<'_>,
-    hardware: &Hardware<'_>,
-) -> Result<Loaded, BootError> {
+fn load_elf(elf: &Elf, job: &Job<'_>) -> Result<Loaded, BootError> {
+    let Job {
+        image,
+        ram,
+        config,
+        hardware,
+    } = *job;
     let cmdline = terminated_cmdline(config, hardware, image.name(), ELF_CMDLINE_SIZE)?;
     elf.check_executable(image, "the entry point", elf.entry)?;
     let mut loader = Loader::new(image, ram);
@@ -81,7 +155,7 @@ pub(crate) fn load_elf(
         initrd_limit: layout::HOLE_END,
         cmdline,
     };
-    start.finish(loader, BootParams::without_header(), config, hardware)
+    start.finish(loader, BootParams::without_header(), job)
 }
 
 /// Takes the memory that the kernel needs: where it prefers, else as low as it may lie.
@@ -116,11 +190,16 @@ impl Start {
         &self,
         mut loader: Loader<'_>,
         mut params: BootParams,
-        config: &BootConfig<'_>,
-        hardware: &Hardware<'_>,
+        job: &Job<'_>,
     ) -> Result<Loaded, BootError> {
+        let Job {
+            config, hardware, ..
+        } = *job;
         let initrd = loader.place_initrd(config.initrd, self.initrd_limit)?;
         let rsdp = loader.write_acpi(config.cpus, hardware)?;
+        if let Some(at) = self.place_setup_data(&mut loader, job, initrd)? {
+            params.set_setup_data(at);
+        }
         let chunks = mapped_gigabytes(&loader);
         let tables = identity(0, &chunks, config.gigabyte_pages).len();
         let cmdline_len = self.cmdline.len() as u64;
@@ -150,14 +229,52 @@ impl Start {
                 rsi: base,
                 ..Registers::default()
             },
-            system: system_registers(gdt, page_tables),
+            system: long_mode(gdt, page_tables),
             msrs: Vec::new(),
             boot_info: Some(base),
             pvclock: None,
             cpuid: true,
+            hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),
             copied: loader.copied,
         })
+    }
+}
+
+/// Bytes of `setup_data` before its content.
+const SETUP_DATA_HEADER: u64 = 16;
+/// `SETUP_DTB`.
+const SETUP_DATA_DEVICE_TREE: u32 = 2;
+
+impl Start {
+    /// Puts a device tree into memory as setup data, if virtio devices are announced so; its address.
+    fn place_setup_data(
+        &self,
+        loader: &mut Loader<'_>,
+        job: &Job<'_>,
+        (initrd, initrd_len): (u64, u64),
+    ) -> Result<Option<u64>, BootError> {
+        if job.hardware.announce != Announce::DeviceTree {
+            return Ok(None);
+        }
+        let initrd = Placed {
+            start: initrd,
+            len: initrd_len,
+            arguments: "",
+        };
+        let modules: &[_] = if initrd_len == 0 { &[] } else { &[initrd] };
+        let tree = loader.device_tree(job, &self.cmdline, modules)?;
+        let (what, len) = ("the device tree", tree.len() as u64);
+        let kind = AreaKind::BootInfo;
+        let at = loader
+            .areas
+            .highest(kind, what, SETUP_DATA_HEADER + len, LOW_MEMORY)?;
+        let mut bytes = 0u64.to_le_bytes().to_vec();
+        bytes.extend(SETUP_DATA_DEVICE_TREE.to_le_bytes());
+        bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend(tree);
+        loader.write(what, at, &bytes)?;
+        Ok(Some(at))
     }
 }
 
@@ -171,51 +288,4 @@ fn mapped_gigabytes(loader: &Loader<'_>) -> BTreeSet<u64> {
         area.range.start / GIB..=last / GIB
     });
     touched.chain([0]).collect()
-}
-
-fn identity(base: u64, gigabytes: &BTreeSet<u64>, gigabyte_pages: bool) -> PageTables {
-    let access = Access {
-        write: true,
-        execute: true,
-        user: false,
-        uncached: false,
-    };
-    let mut tables = PageTables::new(base, gigabyte_pages);
-    for gigabyte in gigabytes {
-        tables.map(gigabyte * GIB..(gigabyte + 1) * GIB, access);
-    }
-    tables
-}
-
-/// The GDT, up to the command line.
-fn gdt_bytes() -> Vec<u8> {
-    let task = Segment::tss(TASK, 0, 0x67);
-    let code = Segment::code64(BOOT_CODE, 0).descriptor();
-    let data = Segment::data(BOOT_DATA, 0).descriptor();
-    let entries = [0, 0, code, data, task.descriptor(), 0, 0, 0];
-    debug_assert_eq!(size_of_val(&entries) as u64, CMDLINE_OFFSET);
-    entries.map(u64::to_le_bytes).as_flattened().to_vec()
-}
-
-fn system_registers(gdt: u64, page_tables: u64) -> SystemRegisters {
-    let data = Segment::data(BOOT_DATA, 0);
-    SystemRegisters {
-        cs: Segment::code64(BOOT_CODE, 0),
-        ds: data,
-        es: data,
-        fs: data,
-        gs: data,
-        ss: data,
-        tr: Segment::tss(TASK, 0, 0x67),
-        ldt: Segment::unusable(),
-        gdt: DescriptorTable {
-            base: gdt,
-            limit: GDT_SIZE - 1,
-        },
-        cr0: cr0::PE | cr0::ET | cr0::PG,
-        cr3: page_tables,
-        cr4: cr4::PAE,
-        efer: efer::LME | efer::LMA,
-        ..SystemRegisters::default()
-    }
 }

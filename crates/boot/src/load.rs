@@ -1,15 +1,14 @@
 //! The way in: from an image and a configuration to a guest ready to start.
 
-use std::fmt;
-use std::str::FromStr;
+use std::ops::Range;
 
 use goldcrest_memory::GuestRam;
 use goldcrest_x86::{Registers, SystemRegisters};
 
 use crate::areas::{AreaKind, Areas};
+use crate::candidate::{Candidate, Job};
 use crate::elf::Elf;
-use crate::inspect::Parsed;
-use crate::{Area, BootError, Hardware, Image, direct, linux, pvh};
+use crate::{Area, BootError, Hardware, Image, Module, Protocol};
 
 /// The most processors that can be described to a guest.
 pub const MAX_CPUS: u32 = 4096;
@@ -17,59 +16,15 @@ pub const MAX_CPUS: u32 = 4096;
 /// The longest command line that any protocol takes, in bytes.
 pub const MAX_CMDLINE: u64 = 64 * 1024;
 
-/// How a guest is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Protocol {
-    /// Goldcrest's own: 64-bit mode, the image's ring, tables made by the host (crate `goldcrest-abi`).
-    Direct,
-    /// Xen's PVH: 32-bit protected mode (`docs/misc/pvh.pandoc` of Xen).
-    Pvh,
-    /// An ELF vmlinux by Linux's 64-bit boot protocol (`Documentation/arch/x86/boot.rst`).
-    LinuxElf,
-    /// A bzImage by Linux's 64-bit boot protocol.
-    LinuxBzImage,
-}
-
-impl Protocol {
-    const ALL: [Self; 4] = [Self::Direct, Self::Pvh, Self::LinuxElf, Self::LinuxBzImage];
-
-    /// The name by which a person asks for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Pvh => "pvh",
-            Self::LinuxElf => "linux-elf",
-            Self::LinuxBzImage => "linux-bzimage",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Protocol {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|p| p.name() == name);
-        known.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("unknown boot protocol {name:?}: expected one of {names}")
-        })
-    }
-}
-
 /// What a person or a monitor sets about the start of a guest.
 #[derive(Debug, Clone)]
 pub struct BootConfig<'a> {
     /// The command line.
     pub cmdline: &'a str,
-    /// An initial RAM disk (or, by PVH and direct entry, a module).
+    /// An initial RAM disk; the first module, where a protocol has modules ([`Protocol::has_modules`]).
     pub initrd: Option<&'a Image>,
+    /// Modules, for protocols that have them.
+    pub modules: &'a [Module],
     /// How many virtual processors there are, from 1 to [`MAX_CPUS`]; their APIC ids count from 0.
     pub cpus: u32,
     /// How to start the guest; by default as [`inspect`](crate::inspect()) says.
@@ -90,6 +45,7 @@ impl Default for BootConfig<'_> {
         Self {
             cmdline: "",
             initrd: None,
+            modules: &[],
             cpus: 1,
             protocol: None,
             tsc_khz: 0,
@@ -116,6 +72,27 @@ impl std::ops::AddAssign for Copied {
     }
 }
 
+/// The hypercalls of a guest that is made for another monitor: what the host has to serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Hypercalls {
+    /// None.
+    #[default]
+    None,
+    /// Those of Solo5's `hvt` (`hvt_abi.h` version 2), at ports from 0x500.
+    Solo5 {
+        /// For each handle the index of its device in [`Hardware::solo5`]; none for handle 0.
+        handles: Vec<Option<usize>>,
+        /// Guest-physical addresses that the guest cannot write, and that no hypercall may write for it; by ascending
+        /// address.
+        read_only: Vec<Range<u64>>,
+    },
+    /// Those of uhyve (crate `uhyve-interface`, version 1), at ports from 0x400.
+    Hermit {
+        /// The image's name, and the words of the command line; at most 128.
+        args: Vec<String>,
+    },
+}
+
 /// A guest in memory, and the state from which its first processor starts. The others wait for it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -135,6 +112,8 @@ pub struct Loaded {
     pub pvclock: Option<u64>,
     /// Whether the guest wants to know what its processors are (`cpuid`).
     pub cpuid: bool,
+    /// The hypercalls that the guest makes.
+    pub hypercalls: Hypercalls,
     /// What lies where, by ascending address.
     pub areas: Vec<Area>,
     /// How the image and the RAM disk came into memory.
@@ -146,8 +125,8 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// If the image is not bootable (its problem is named with value and limit), does not offer the protocol asked for, or
-/// does not fit into memory. The memory's content is undefined then.
+/// If the image is not bootable (its problem is named with value and limit), does not offer the protocol asked for, does
+/// not fit into memory, or comes with modules that the protocol does not have. The memory's content is undefined then.
 pub fn load(image: &Image, ram: &GuestRam, config: &BootConfig<'_>) -> Result<Loaded, BootError> {
     load_with(image, ram, config, &Hardware::default())
 }
@@ -170,12 +149,28 @@ pub fn load_with(
         });
     }
     hardware.check()?;
-    match Parsed::parse(image, config.protocol)? {
-        Parsed::Direct(elf, note) => direct::load(image, &elf, &note, ram, config, hardware),
-        Parsed::Pvh(elf, entry) => pvh::load(image, &elf, entry, ram, config, hardware),
-        Parsed::LinuxElf(elf) => linux::load_elf(image, &elf, ram, config, hardware),
-        Parsed::LinuxBzImage(header) => linux::load_bzimage(image, &header, ram, config, hardware),
+    let candidate = Candidate::new(image, config.protocol)?;
+    let bootable = candidate.choose()?;
+    let protocol = bootable.protocol();
+    if !hardware.solo5.is_empty() && protocol != Protocol::Solo5Hvt {
+        return Err(BootError::Useless {
+            image: image.name().to_owned(),
+            protocol,
+            what: "Solo5 devices",
+        });
     }
+    if !config.modules.is_empty() && !protocol.has_modules() {
+        return Err(BootError::Modules {
+            image: image.name().to_owned(),
+            protocol,
+        });
+    }
+    bootable.load(&Job {
+        image,
+        ram,
+        config,
+        hardware,
+    })
 }
 
 /// Where the pieces of a guest go while it is loaded.

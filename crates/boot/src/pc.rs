@@ -34,6 +34,11 @@ impl Loader<'_> {
     /// Claims what a PC has below 1 MiB: page 0, video memory and firmware, ACPI.
     pub(crate) fn claim_pc(&mut self) {
         self.areas.insert(AreaKind::Guard, 0..0x1000);
+        self.claim_firmware();
+    }
+
+    /// Claims video memory and firmware, and ACPI.
+    pub(crate) fn claim_firmware(&mut self) {
         self.areas.insert(AreaKind::Firmware, LOW_END..ACPI.start);
         self.areas.insert(AreaKind::Acpi, ACPI);
     }

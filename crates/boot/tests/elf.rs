@@ -51,19 +51,19 @@ fn with_u16(at: usize, value: u16) -> Vec<u8> {
 fn what_is_no_image_says_what_it_begins_with() {
     refused(
         b"hello, world".to_vec(),
-        "not a kernel or unikernel: begins with 68 65 6c 6c; expected an ELF64 or a bzImage",
+        "not a kernel or unikernel: text, begins with 68 65 6c 6c; expected an ELF, a bzImage or a Multiboot header",
     );
     for (bytes, hint) in [
         (&b"x"[..], "begins with 78;"),
-        (b"#!/bin/sh", "23 21 2f 62 (a script)"),
+        (b"#!/bin/sh", "a script for /bin/sh (23 21 at 0)"),
         (
             b"\x1f\x8b\x08\x00",
-            "1f 8b 08 00 (gzip: decompress it first)",
+            "gzip: decompress it first (1f 8b at 0)",
         ),
-        (b"\x28\xb5\x2f\xfd\x00", "(zstd: decompress it first)"),
-        (b"\xfd7zXZ", "(xz: decompress it first)"),
-        (b"070701", "(a cpio archive: is it the initial RAM disk?)"),
-        (b"MZ\0\0", "(a PE executable)"),
+        (b"\x28\xb5\x2f\xfd\x00", "zstd: decompress it first"),
+        (b"\xfd7zXZ", "xz: decompress it first"),
+        (b"070701", "a cpio archive: is it the initial RAM disk?"),
+        (b"MZ\0\0", "a DOS program"),
     ] {
         let message = refusal(bytes.to_vec());
         assert!(message.contains(hint), "{message}");
@@ -87,8 +87,8 @@ fn headers_that_are_cut_short() {
 #[test]
 fn other_kinds_of_elf() {
     refused(
-        patch(good(), 4, &[1]),
-        "ELF class 1, data encoding 1, version 1: expected 2, 1, 1 (64-bit, little-endian)",
+        patch(good(), 4, &[3]),
+        "ELF class 3, data encoding 1, version 1: expected 1 or 2, 1, 1 (32- or 64-bit, little-endian)",
     );
     refused(
         with_u16(MACHINE, 183),
@@ -98,7 +98,12 @@ fn other_kinds_of_elf() {
         with_u16(TYPE, 3),
         "a position-independent ELF (type 3): link it at a fixed address (-no-pie, -C relocation-model=static)",
     );
-    refused(with_u16(TYPE, 1), "ELF type 1: expected 2 (executable)");
+    refused(
+        with_u16(TYPE, 1),
+        "not a kernel or unikernel: ELF64 for x86-64, an object file: link it first (7f 45 4c 46 at 0, type 1 at 0x10); \
+         expected an ELF, a bzImage or a Multiboot header",
+    );
+    refused(with_u16(TYPE, 5), "ELF type 5: expected 2 (executable)");
 }
 
 #[test]
@@ -324,7 +329,7 @@ fn code_and_data_must_be_apart_for_direct_entry() {
     moved[0].virtual_address += 0xffff_0000_0000_0000;
     refused(
         ElfBuilder::new(0x10_0000, moved).direct(&note).build(),
-        "segment 1 is linked at 0xffff000000100000 but placed at 0x100000: direct entry maps RAM one to one",
+        "segment 1 is linked at 0xffff000000100000 but placed at 0x100000: RAM is mapped one to one",
     );
 }
 
@@ -406,12 +411,13 @@ fn a_protocol_that_is_not_offered_names_those_that_are() {
     let error = load_bytes(good(), &config).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "kernel: cannot be started by pvh: it offers direct"
+        "kernel: cannot be started by pvh: no note named Xen of type 18 (PHYS32_ENTRY); it offers direct"
     );
     let error = "pv".parse::<Protocol>().unwrap_err();
     assert_eq!(
         error,
-        "unknown boot protocol \"pv\": expected one of direct, pvh, linux-elf, linux-bzimage"
+        "unknown boot protocol \"pv\": expected one of direct, solo5-hvt, hermit, pvh, multiboot2, multiboot, \
+         linux-elf, linux-bzimage, elf32, flat"
     );
     assert_eq!("pvh".parse(), Ok(Protocol::Pvh));
 }
@@ -440,4 +446,86 @@ fn processors_and_command_lines_are_bounded() {
         ..BootConfig::default()
     };
     assert!(load_bytes(good(), &config).is_ok());
+}
+
+/// What is said of an ELF without a note for a protocol, whose note header is changed.
+fn taken_for(patches: &[(usize, &[u8])], notes: &[(&[u8], u32, &[u8])]) -> String {
+    let mut builder = ElfBuilder::new(0x10_0000, unikernel_segments());
+    for (name, kind, desc) in notes {
+        builder = builder.note(name, *kind, desc);
+    }
+    let mut image = builder.build();
+    for (at, bytes) in patches {
+        image = patch(image, *at, bytes);
+    }
+    let image = Image::from_bytes("kernel", image).unwrap();
+    let inspection = goldcrest_boot::inspect(&image).unwrap();
+    match inspection.offers.first() {
+        Some(offer) => offer.protocol.to_string(),
+        None => {
+            let reason = inspection
+                .not_offered
+                .iter()
+                .find(|not| not.protocol == "linux-elf");
+            reason.unwrap().reason.clone()
+        }
+    }
+}
+
+#[test]
+fn programs_are_not_taken_for_kernels_unless_a_person_insists() {
+    let other: (&[u8], u32, &[u8]) = (b"GNU\0", 3, &[1; 20]);
+    assert_eq!(taken_for(&[], &[other]), "linux-elf");
+    let program = |mark: &str| format!("a program of an operating system: {mark}");
+    let kind = program_header(0, 0);
+    assert_eq!(
+        taken_for(&[(kind, &3u32.to_le_bytes())], &[other]),
+        program("a dynamic linker is named (PT_INTERP)")
+    );
+    assert_eq!(
+        taken_for(&[], &[(b"GNU\0", 1, &[0; 16])]),
+        program("a GNU note of type 1 says that it runs on Linux")
+    );
+    // Another operating system's number.
+    assert_eq!(taken_for(&[], &[(b"GNU\0", 1, &[1; 16])]), "linux-elf");
+    assert_eq!(
+        taken_for(&[], &[(b"Go\0\0", 4, b"id")]),
+        program("a note of Go's linker")
+    );
+    assert_eq!(
+        taken_for(&[(7, &[3])], &[other]),
+        program("EI_OSABI is 3 (GNU/Linux)")
+    );
+    let stack = (kind, &0x6474_e551u32.to_le_bytes()[..]);
+    assert_eq!(taken_for(&[stack], &[other]), "linux-elf");
+    let at = |address: u64| address.to_le_bytes();
+    let (low, high) = (at(0x40_0000), at(0x50_0000));
+    let placed = |address| {
+        [
+            stack,
+            (program_header(3, P_OFFSET), &[0; 8][..]),
+            (program_header(3, P_PADDR - 8), address),
+            (program_header(3, P_PADDR), address),
+        ]
+    };
+    for address in [&low, &high] {
+        assert_eq!(
+            taken_for(&placed(address), &[other]),
+            program("linked with its headers at or above 0x400000, where programs lie")
+        );
+    }
+    let config = BootConfig {
+        protocol: Some(Protocol::LinuxElf),
+        ..BootConfig::default()
+    };
+    let image = ElfBuilder::new(0x10_0000, unikernel_segments()).note(b"Go\0\0", 4, b"id");
+    assert_eq!(
+        load_bytes(image.build(), &config).unwrap().protocol,
+        Protocol::LinuxElf
+    );
+    assert_eq!(
+        refusal(image.build()),
+        "kernel: not a kernel or unikernel: ELF64 for x86-64, a static program (7f 45 4c 46 at 0, type 2 at 0x10): a note of \
+         Go's linker; expected an ELF, a bzImage or a Multiboot header"
+    );
 }

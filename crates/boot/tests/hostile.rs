@@ -10,7 +10,7 @@
 mod images;
 
 use goldcrest_abi::note::{DirectEntry, FLAG_PVCLOCK};
-use goldcrest_boot::{BootConfig, Image, Loaded, inspect, load};
+use goldcrest_boot::{BootConfig, Image, Loaded, Offer, inspect, load};
 use goldcrest_memory::GuestRam;
 use images::*;
 use proptest::prelude::*;
@@ -21,13 +21,13 @@ fn check(ram: &GuestRam, bytes: Vec<u8>, config: &BootConfig<'_>) {
         return;
     }
     let image = Image::from_bytes("hostile", bytes).unwrap();
-    let inspected = inspect(&image).map(|inspection| inspection.to_string());
+    let inspected = inspect(&image).unwrap();
     let loaded = load(&image, ram, config);
-    if let Ok(text) = &inspected {
-        assert!(text.lines().count() < 200);
-    }
+    assert!(inspected.to_string().lines().count() < 200);
+    assert_eq!(inspected.offers.is_empty(), inspected.problem.is_some());
     if let Ok(loaded) = loaded {
-        assert!(inspected.is_ok());
+        let offered = |offer: &Offer| offer.protocol == loaded.protocol;
+        assert!(inspected.offers.iter().any(offered));
         check_areas(ram, &loaded);
     }
 }

@@ -29,6 +29,9 @@ pub enum Effect {
     Exit(u32),
     /// The host side of the device failed (a full disk, a closed pipe) in a way that would lose the guest's data.
     HostFailed(io::Error),
+    /// The guest did what the device has no answer to, such as naming memory that it does not have; what it was. It cannot
+    /// go on.
+    Violation(String),
 }
 
 /// A device that several buses, ranges or threads share.

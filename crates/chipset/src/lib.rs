@@ -8,6 +8,8 @@
 //! | [`debug_exit`] | QEMU's `isa-debug-exit` | 0xf4–0xf7 |
 //! | [`power`] | ACPI sleep and reset registers | 0x600–0x602 |
 //! | [`doorbell`] | Goldcrest's doorbells | 0xe00–0xe0f |
+//! | [`fw_cfg`] | QEMU's `fw_cfg`, as test kernels read it | 0x510–0x511 |
+//! | [`test_device`] | QEMU's `pc-testdev`, for test kernels | 0xe0–0xeb, 0x2000–0x2017 |
 //!
 //! Each is a [`goldcrest_bus::Device`]: a state machine that runs inside the guest's access, without a thread, a file
 //! descriptor or a hypervisor. Interrupts leave through an [`IrqLine`](goldcrest_irq::IrqLine), console bytes through
@@ -41,14 +43,17 @@
 
 pub mod debug_exit;
 pub mod doorbell;
+pub mod fw_cfg;
 pub mod i8042;
 mod output;
 pub mod power;
 pub mod rtc;
 pub mod serial;
+pub mod test_device;
 
 pub use debug_exit::DebugExit;
 pub use doorbell::Doorbell;
+pub use fw_cfg::FwCfg;
 pub use i8042::{I8042, I8042State};
 pub use output::{Capture, Output};
 pub use power::Power;

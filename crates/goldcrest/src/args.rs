@@ -1,12 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
 use goldcrest_monitor::{
-    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, VsockConfig, parse_balloon, parse_vsock,
+    BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, Solo5Config, VsockConfig, parse_balloon,
+    parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
@@ -51,10 +53,16 @@ signal n.
 pub(crate) enum Command {
     /// Boot a guest and run it to its end
     Run(Box<RunOptions>),
-    /// Say what an image is and how `run` would start it
+    /// Say what a file is, how `run` would start it, and why not in other ways
+    ///
+    /// Ends with status 2 if nothing can start it.
     Inspect {
-        /// A kernel or unikernel
+        /// A kernel, a unikernel, or any other file
         image: PathBuf,
+
+        /// As if this was asked of `run`
+        #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
+        format: Option<Protocol>,
     },
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
@@ -88,6 +96,12 @@ pub(crate) struct RunOptions {
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
+
+    /// A file for the guest, with arguments, for protocols that have modules; may be repeated
+    ///
+    /// What follows the first comma are its arguments. A comma in the path is written twice.
+    #[arg(long, value_name = "FILE[,ARGUMENTS]")]
+    pub(crate) module: Vec<ModuleOption>,
 
     /// Command line for the guest
     #[arg(
@@ -140,6 +154,23 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "cid=N,uds=PATH[,OPTION]", value_parser = parse_vsock)]
     pub(crate) vsock: Option<VsockConfig>,
 
+    /// A block device of a Solo5 guest, for example storage=disk.img,ro; may be repeated
+    ///
+    /// NAME is the one that the guest's manifest has. With ro, the guest can only read it. A comma in the path is written
+    /// twice.
+    #[arg(long, value_name = "NAME=PATH[,ro]", value_parser = parse_solo5_block)]
+    pub(crate) solo5_block: Vec<Solo5Config>,
+
+    /// A network card of a Solo5 guest, for example service=tap=tap0 or service=user; may be repeated
+    ///
+    /// NAME is the one that the guest's manifest has; the rest is as for --net, without queues and rates.
+    #[arg(
+        long,
+        value_name = "NAME=user|tap=TAP[,OPTION]...",
+        value_parser = parse_solo5_net
+    )]
+    pub(crate) solo5_net: Vec<Solo5Config>,
+
     /// Let the guest give memory back that it does not use
     ///
     /// Options: target=SIZE (how much it is to give back in any case), deflate-on-oom=off (it may not take that back when
@@ -166,6 +197,11 @@ pub(crate) struct RunOptions {
     #[arg(long, value_enum, default_value_t = Announce::Acpi)]
     pub(crate) announce: Announce,
 
+    /// Which devices the machine has besides: test adds those that kvm-unit-tests needs, and puts the image's name in
+    /// front of its command line, as QEMU does
+    #[arg(long, value_enum, default_value_t = MachineKind::Standard)]
+    pub(crate) machine: MachineKind,
+
     /// Show where start-up went: text and json on stderr, svg in timeline.svg
     #[arg(
         long,
@@ -188,9 +224,12 @@ pub(crate) struct RunOptions {
     #[arg(long, value_enum, default_value_t = OnReset::Exit)]
     pub(crate) on_reset: OnReset,
 
-    /// Start the image by this protocol: direct, pvh, linux-elf or linux-bzimage [default: the best it offers]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) protocol: Option<Protocol>,
+    /// Start the image by this protocol [default: the best it offers]
+    ///
+    /// direct, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, or flat,addr=ADDRESS: a flat binary that goes to
+    /// this address, and starts there in 32-bit protected mode unless entry=ADDRESS and mode=16|32|64 say otherwise.
+    #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
+    pub(crate) format: Option<Protocol>,
 
     /// What guest RAM is made of
     #[arg(long, value_enum, default_value_t = Backing::Anonymous)]
@@ -224,6 +263,16 @@ pub(crate) enum Announce {
     Cmdline,
     /// By both
     Both,
+    /// By a device tree: the last module, named device-tree; Linux finds it in its setup data
+    DeviceTree,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MachineKind {
+    /// What kernels and unikernels expect
+    Standard,
+    /// And debug exit, test device and fw_cfg for test kernels
+    Test,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -251,6 +300,44 @@ pub(crate) enum HugePages {
     /// 2 MiB pages from the reserved pool
     #[value(name = "2M")]
     TwoMiB,
+}
+
+/// A module as a person writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModuleOption {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: String,
+}
+
+impl FromStr for ModuleOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut path = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(',') {
+            path.push_str(before);
+            let Some(more) = after.strip_prefix(',') else {
+                return Self::new(path, after);
+            };
+            path.push(',');
+            rest = more;
+        }
+        path.push_str(rest);
+        Self::new(path, "")
+    }
+}
+
+impl ModuleOption {
+    fn new(path: String, arguments: &str) -> Result<Self, String> {
+        if path.is_empty() {
+            return Err("a file is needed; write FILE[,ARGUMENTS]".into());
+        }
+        Ok(Self {
+            path: path.into(),
+            arguments: arguments.to_owned(),
+        })
+    }
 }
 
 fn memory_size(text: &str) -> Result<u64, goldcrest_monitor::memory::MemoryError> {
@@ -285,6 +372,27 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_module_is_a_file_and_what_follows_a_comma() {
+        let module = |text: &str| {
+            let module: ModuleOption = text.parse().unwrap();
+            (module.path.display().to_string(), module.arguments)
+        };
+        for (text, path, arguments) in [
+            ("a", "a", ""),
+            ("a,", "a", ""),
+            ("a,b c,,d,e", "a", "b c,,d,e"),
+            ("a,,b,c", "a,b", "c"),
+            (",,", ",", ""),
+            ("a,,,c", "a,", "c"),
+        ] {
+            assert_eq!(module(text), (path.into(), arguments.into()), "{text}");
+        }
+        for text in ["", ",x"] {
+            assert!(text.parse::<ModuleOption>().is_err(), "{text}");
+        }
     }
 
     #[test]

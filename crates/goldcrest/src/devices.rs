@@ -34,7 +34,7 @@ pub(crate) fn virtio(
         let card = net.clone().device();
         virtio.push(card.map_err(|error| Failure::failed("network card", error))?);
     }
-    if !options.net.is_empty() || options.vsock.is_some() {
+    if !options.net.is_empty() || !options.solo5_net.is_empty() || options.vsock.is_some() {
         raise_descriptor_limit();
     }
     let vsock = options.vsock.clone();
@@ -86,18 +86,15 @@ fn console_ports(
     ports.collect()
 }
 
-/// Whether the guest expects a source of entropy: a kernel does.
+/// Whether the guest expects a source of entropy: a kernel does, and a unikernel that has its own interface does not.
 fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
     // The demo does not, and is in a hurry.
     if options.image.is_none() {
         return Ok(crate::disk_boot::is_wanted(options));
     }
-    let protocol = match options.protocol {
-        Some(protocol) => Some(protocol),
-        None => goldcrest_boot::inspect(image)?
-            .offers
-            .first()
-            .map(|offer| offer.protocol),
-    };
-    Ok(protocol != Some(Protocol::Direct))
+    let protocol = goldcrest_boot::protocol_of(image, options.format)?;
+    Ok(!matches!(
+        protocol,
+        Protocol::Direct | Protocol::Solo5Hvt | Protocol::Hermit
+    ))
 }

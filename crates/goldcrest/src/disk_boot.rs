@@ -36,8 +36,8 @@ pub(crate) fn prepare(options: &RunOptions, config: &mut MachineConfig) -> Resul
             "what is on a disk has its own; name the kernel to start, too",
         );
     }
-    if options.protocol.is_some_and(|asked| asked != Protocol::Pvh) {
-        return refuse("the firmware is started by PVH", "leave --protocol out");
+    if options.format.is_some_and(|asked| asked != Protocol::Pvh) {
+        return refuse("the firmware is started by PVH", "leave --format out");
     }
     config.protocol = Some(Protocol::Pvh);
     config.announce = Announce::Both;

@@ -36,6 +36,14 @@ impl Failure {
         }
     }
 
+    /// What was asked for is not possible, for a reason that is a sentence of its own.
+    pub(crate) fn asked_wrongly(message: String) -> Self {
+        Self {
+            status: USAGE,
+            message,
+        }
+    }
+
     pub(crate) fn status(&self) -> u8 {
         self.status
     }

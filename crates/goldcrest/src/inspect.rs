@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use goldcrest_boot::Image;
+use goldcrest_boot::{Image, Protocol};
 
 use crate::failure::Failure;
 use crate::print;
 
-/// Says what `image` is and how it would be started.
-pub(crate) fn inspect(image: &Path) -> Result<u8, Failure> {
-    let inspection = goldcrest_boot::inspect(&Image::open(image)?)?;
-    print(format!("{inspection}").as_bytes())
+/// Says what `image` is and how it would be started; fails if it would not.
+pub(crate) fn inspect(image: &Path, format: Option<Protocol>) -> Result<u8, Failure> {
+    let inspection = goldcrest_boot::inspect_as(&Image::open(image)?, format)?;
+    print(format!("{inspection}").as_bytes())?;
+    match inspection.problem {
+        None => Ok(0),
+        Some(problem) => Err(Failure::asked_wrongly(problem)),
+    }
 }

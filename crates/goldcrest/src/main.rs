@@ -34,7 +34,7 @@ fn tool() -> u8 {
     let result = match &args.command {
         None => run::demo(main_reached),
         Some(Command::Run(options)) => run::run(options, main_reached),
-        Some(Command::Inspect { image }) => inspect::inspect(image),
+        Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

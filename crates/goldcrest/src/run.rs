@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use goldcrest_boot::{Announce, Image};
+use goldcrest_boot::{Announce, BootError, Image, Module};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    ConsoleConfig, DiskConfig, Input, MachineConfig, MonitorError, OnReset, Outcome, Output, Stage,
-    StopReason,
+    ConsoleConfig, DiskConfig, Input, MachineConfig, MachineKind, MonitorError, Notice, OnReset,
+    Outcome, Output, Solo5Backing, Solo5Config, Stage, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -65,7 +65,9 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
-    let taken = taken(&image, initrd.as_ref(), &options.disk);
+    let modules = modules(options)?;
+    let solo5 = [&options.solo5_block[..], &options.solo5_net].concat();
+    let taken = taken(&image, initrd.as_ref(), &modules, &options.disk, &solo5);
     let (output, mut input) = serial(&options.serial, &taken)?;
     if options.console.contains(&ConsoleConfig::Stdio) {
         // What is typed has one reader.
@@ -73,22 +75,34 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     }
     let control = Arc::default();
     let virtio = devices::virtio(options, &image, &taken, &control)?;
-    let mut words = vec![options.cmdline.as_str()];
+    let name = match (options.machine, &options.image) {
+        (args::MachineKind::Test, Some(path)) => path.to_string_lossy(),
+        _ => "".into(),
+    };
+    let mut words = vec![&*name, options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
     let mut config = MachineConfig {
         initrd,
+        modules,
         cmdline: words.join(" "),
-        protocol: options.protocol,
+        protocol: options.format,
         memory: memory_config(options),
         cpus: options.cpus,
         output,
         input,
         virtio,
+        solo5,
+        notice: Notice::new(|text| say(&format!("goldcrest: {text}\n"))),
         announce: match options.announce {
             args::Announce::Acpi => Announce::Acpi,
             args::Announce::Cmdline => Announce::CommandLine,
             args::Announce::Both => Announce::Both,
+            args::Announce::DeviceTree => Announce::DeviceTree,
+        },
+        machine: match options.machine {
+            args::MachineKind::Standard => MachineKind::Standard,
+            args::MachineKind::Test => MachineKind::Test,
         },
         on_reset: match options.on_reset {
             args::OnReset::Exit => OnReset::Exit,
@@ -107,6 +121,16 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
 /// Guest RAM unless another size is asked for: a kernel from a disk has its initial RAM disk in it twice.
 const MEMORY: u64 = 128 << 20;
 const MEMORY_OF_DISKS: u64 = 512 << 20;
+
+fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
+    let modules = options.module.iter().map(|module| {
+        Ok(Module {
+            image: Image::open(&module.path)?,
+            arguments: module.arguments.clone(),
+        })
+    });
+    modules.collect()
+}
 
 fn memory_config(options: &RunOptions) -> MemoryConfig {
     MemoryConfig {
@@ -147,13 +171,23 @@ fn serial(target: &Path, taken: &[Metadata]) -> Result<(Output, Option<Input>), 
 }
 
 /// The files that the guest is started from, and those that it writes to.
-fn taken(image: &Image, initrd: Option<&Image>, disks: &[DiskConfig]) -> Vec<Metadata> {
+fn taken(
+    image: &Image,
+    initrd: Option<&Image>,
+    modules: &[Module],
+    disks: &[DiskConfig],
+    solo5: &[Solo5Config],
+) -> Vec<Metadata> {
     let images = [Some(image), initrd].into_iter().flatten();
+    let images = images.chain(modules.iter().map(|module| &module.image));
     let images = images.filter_map(|image| image.file()?.metadata().ok());
-    let disks = disks
-        .iter()
-        .filter_map(|disk| fs::metadata(&disk.path).ok());
-    images.chain(disks).collect()
+    let blocks = solo5.iter().filter_map(|config| match &config.device {
+        Solo5Backing::Block { path, .. } => Some(path),
+        Solo5Backing::Net(_) => None,
+    });
+    let paths = disks.iter().map(|disk| &disk.path).chain(blocks);
+    let files = paths.filter_map(|path| fs::metadata(path).ok());
+    images.chain(files).collect()
 }
 
 /// Creates or empties a file, which must not be one of those that are `taken`.

@@ -57,7 +57,7 @@ fn what_is_no_file_or_no_image_is_named() {
         (&empty, ": empty"),
         (
             &text,
-            "begins with 23 21 2f 62 (a script); expected an ELF64 or a bzImage",
+            "a script for /bin/sh (23 21 at 0); expected an ELF, a bzImage or a Multiboot header",
         ),
     ] {
         for mut command in [boot(path), inspect(path)] {
@@ -76,6 +76,41 @@ fn inspect(path: &Path) -> Command {
     let mut command = goldcrest();
     command.arg("inspect").arg(path);
     command
+}
+
+#[test]
+fn inspect_explains_what_is_no_kernel_on_stdout_and_says_so_on_one_line() {
+    let text = file("#!/bin/sh\necho hello\n");
+    let ended = run(&mut inspect(&text));
+    let lines: Vec<_> = ended.stdout.lines().map(str::to_owned).collect();
+    assert_eq!(
+        lines[0],
+        "format: a script for /bin/sh (23 21 at 0), 21 bytes"
+    );
+    assert!(lines.contains(&"not multiboot2: no header magic e85250d6 in the first 32 KiB".into()));
+    let complaint = ended.complaint(2);
+    assert_contains(
+        &complaint,
+        &["not a kernel or unikernel: a script for /bin/sh"],
+    );
+
+    let ended = run(&mut inspect(Path::new("/bin/sh")));
+    assert_contains(&ended.complaint(2), &["a dynamically linked program"]);
+
+    // A person can insist.
+    let ended = run(inspect(&text).args(["--format", "flat,addr=0x1000,mode=64"])).expect(0);
+    assert_contains(
+        &ended.stdout,
+        &[
+            "chosen: flat,addr=0x1000,mode=64, entry 0x1000 (asked for: its first byte goes to 0x1000)",
+        ],
+    );
+    let kernel = file(bzimage());
+    let ended = run(inspect(&kernel).args(["--format", "pvh"]));
+    assert_contains(
+        &ended.complaint(2),
+        &["cannot be started by pvh: not an ELF; it offers linux-bzimage"],
+    );
 }
 
 #[test]
@@ -98,7 +133,7 @@ fn an_image_cut_short_anywhere_is_called_truncated() {
     for len in lengths {
         let message = refused(&whole[..len]);
         let expected = match len {
-            1..4 => "not a kernel or unikernel: begins with 7f",
+            1..4 => "not a kernel or unikernel: of no known kind, begins with 7f",
             _ => "but the image has",
         };
         let in_segment =
@@ -114,7 +149,7 @@ fn a_bzimage_cut_short_anywhere_is_refused() {
     for len in (1..whole.len() - 15).step_by(61) {
         let message = refused(&whole[..len]);
         let expected = match len {
-            ..0x206 => "not a kernel or unikernel: begins with 4d",
+            ..0x206 => "4d",
             // A header that ends early is one of an old kernel.
             0x206..0x268 => "",
             _ => "it is truncated or damaged",
@@ -157,7 +192,7 @@ fn elf_headers_that_lie_are_refused_with_the_lie() {
         ),
         (with(18, &[40]), &["machine 40", "expected 62"]),
         (with(16, &[3]), &["position-independent", "-no-pie"]),
-        (with(4, &[1]), &["class 1", "64-bit"]),
+        (with(4, &[3]), &["class 3", "64-bit"]),
         (
             with(offset, &u64::MAX.to_le_bytes()),
             &["segment 1", "0xffffffffffffffff of the file"],
@@ -306,10 +341,13 @@ fn a_protocol_that_is_not_offered_is_answered_with_those_that_are() {
         let complaint = run(boot(&file(bytes)).args(["--protocol", asked])).complaint(2);
         assert_contains(&complaint, &["cannot be started by", asked, offered]);
     }
-    let unknown = run(boot(&guest()).args(["--protocol", "multiboot"])).usage_error();
+    let unknown = run(boot(&guest()).args(["--format", "multiboot3"])).usage_error();
     assert_contains(
         &unknown,
-        &["\"multiboot\"", "direct, pvh, linux-elf, linux-bzimage"],
+        &[
+            "\"multiboot3\"",
+            "direct, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, flat",
+        ],
     );
 }
 

@@ -255,7 +255,7 @@ fn inspect_says_what_an_image_is_and_how_it_would_be_started() {
     let garbage = inspect(&file("garbage")).complaint(2);
     assert_contains(
         &garbage,
-        &["not a kernel or unikernel: begins with 67 61 72 62"],
+        &["not a kernel or unikernel: text, begins with 67 61 72 62"],
     );
 }
 

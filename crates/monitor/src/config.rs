@@ -5,11 +5,11 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goldcrest_boot::{Announce, Image, Protocol};
+use goldcrest_boot::{Announce, Image, Module, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
-use crate::{Control, CustomDevice, Timeline, VirtioConfig};
+use crate::{Control, CustomDevice, Solo5Config, Timeline, VirtioConfig};
 
 /// A machine, before it exists.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct MachineConfig {
     pub image: Image,
     /// An initial RAM disk.
     pub initrd: Option<Image>,
+    /// Modules, for protocols that have them.
+    pub modules: Vec<Module>,
     /// The guest's command line.
     pub cmdline: String,
     /// How the image is started; None chooses by what it offers.
@@ -34,8 +36,12 @@ pub struct MachineConfig {
     pub devices: Vec<CustomDevice>,
     /// virtio devices, in the order in which the guest finds them.
     pub virtio: Vec<VirtioConfig>,
+    /// Devices of a Solo5 guest, each of which its manifest must name.
+    pub solo5: Vec<Solo5Config>,
     /// How a kernel is told of its virtio devices.
     pub announce: Announce,
+    /// Which devices it has besides.
+    pub machine: MachineKind,
     /// What a reset does.
     pub on_reset: OnReset,
     /// How long the machine may run, from its first start.
@@ -44,6 +50,8 @@ pub struct MachineConfig {
     pub control: Arc<Control>,
     /// Records where start-up went.
     pub timeline: Option<Timeline>,
+    /// Is told what a person should know.
+    pub notice: Notice,
 }
 
 impl MachineConfig {
@@ -52,6 +60,7 @@ impl MachineConfig {
         Self {
             image,
             initrd: None,
+            modules: Vec::new(),
             cmdline: String::new(),
             protocol: None,
             memory: MemoryConfig::default(),
@@ -60,13 +69,27 @@ impl MachineConfig {
             input: None,
             devices: Vec::new(),
             virtio: Vec::new(),
+            solo5: Vec::new(),
             announce: Announce::default(),
+            machine: MachineKind::default(),
             on_reset: OnReset::default(),
             timeout: None,
             control: Arc::default(),
             timeline: None,
+            notice: Notice::default(),
         }
     }
+}
+
+/// The kind of a machine: which devices it has beside those that are configured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MachineKind {
+    /// Those that kernels and unikernels expect.
+    #[default]
+    Standard,
+    /// Those that test kernels examine a machine by, too: what `kvm-unit-tests` needs of QEMU's `pc-testdev` and `fw_cfg`.
+    Test,
 }
 
 /// What happens when the guest resets its machine.
@@ -77,6 +100,34 @@ pub enum OnReset {
     Exit,
     /// It starts anew, with fresh memory; after a triple fault too, which resets a PC.
     Reboot,
+}
+
+/// Who is told, in a line, what a person should know.
+#[derive(Clone)]
+pub struct Notice(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Notice {
+    /// Has `told` called with each line.
+    pub fn new(told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    pub(crate) fn say(&self, line: &str) {
+        (self.0)(line);
+    }
+}
+
+impl Default for Notice {
+    /// Nobody is.
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice")
+    }
 }
 
 /// A source of input.

@@ -1,10 +1,13 @@
 //! Stopping and pausing machines from outside.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use goldcrest_vcpu::Kick;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// Why a machine was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct Control {
     /// 0, or an encoded [`StopReason`].
     stop: AtomicU32,
     kickers: Mutex<Vec<Arc<dyn Kick>>>,
+    /// Tells an access that waits that it is to end. There is none before such an access can be.
+    interrupt: OnceLock<EventFd>,
     pause: Mutex<Pause>,
     changed: Condvar,
 }
@@ -55,6 +60,7 @@ impl Control {
         let _ = self
             .stop
             .compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
+        self.interrupt();
         match self.kickers.try_lock() {
             Ok(kickers) => kick(&kickers),
             Err(TryLockError::Poisoned(error)) => kick(&error.into_inner()),
@@ -103,8 +109,34 @@ impl Control {
         }
     }
 
+    /// A descriptor that can be read when an access that waits is to end, since the machine is to stop, to pause, or has
+    /// ended. Whoever reads it has seen it.
+    pub(crate) fn interruption(&self) -> io::Result<OwnedFd> {
+        let event = match self.interrupt.get() {
+            Some(event) => event,
+            None => {
+                let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+                let event = EventFd::from_flags(flags)?;
+                self.interrupt.get_or_init(|| event)
+            }
+        };
+        // One that came before there was anybody to be told.
+        if self.stopped().is_some() {
+            self.interrupt();
+        }
+        event.as_fd().try_clone_to_owned()
+    }
+
+    fn interrupt(&self) {
+        if let Some(event) = self.interrupt.get() {
+            // It fails if nobody has seen billions of them.
+            let _ = event.write(1);
+        }
+    }
+
     /// Makes every CPU look at what is wanted of it.
     pub(crate) fn kick_all(&self) {
+        self.interrupt();
         loop {
             let seen = self.stop.load(Ordering::SeqCst);
             kick(&self.kickers.lock().unwrap_or_else(PoisonError::into_inner));

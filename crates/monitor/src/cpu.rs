@@ -107,6 +107,7 @@ impl Board {
                     Effect::Reset => Ok(Outcome::Reset),
                     Effect::Exit(status) => Ok(Outcome::Exit(status)),
                     Effect::HostFailed(error) => Err(MonitorError::Output(error)),
+                    Effect::Violation(what) => Ok(Outcome::Violation(what)),
                 },
                 Ok(exit) => Ok(Outcome::Crashed {
                     report: Box::new(Report::new(cpu, exit.clone(), vcpu, &self.view)),

@@ -41,18 +41,21 @@ mod device_loop;
 mod disk;
 mod error;
 mod events;
+mod hypercalls;
 mod input;
 mod machine;
 mod net;
 mod options;
 mod outcome;
+mod solo5;
+mod test_machine;
 mod timeline;
 mod user_net;
 mod virtio;
 mod vsock;
 
 pub use balloon::{balloon_device, parse_balloon};
-pub use config::{Input, MachineConfig, OnReset};
+pub use config::{Input, MachineConfig, MachineKind, Notice, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};
@@ -62,12 +65,13 @@ pub use machine::{Machine, run};
 pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
+pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use timeline::{Stage, Timeline};
 pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device};
 pub use vsock::{parse_vsock, vsock_device};
 
 /// What a configuration is made of, from the crates below.
-pub use goldcrest_boot::{Announce, Image, Protocol};
+pub use goldcrest_boot::{Announce, Image, Module, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
 /// What a balloon does.

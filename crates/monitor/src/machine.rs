@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use goldcrest_abi::boot_info::{BootInfo, mark};
-use goldcrest_boot::{BootConfig, Hardware, Loaded, MmioDevice, Protocol};
+use goldcrest_boot::{BootConfig, Hardware, Loaded, MmioDevice, Protocol, Solo5Device};
 use goldcrest_bus::{Bus, Range, shared};
 use goldcrest_chipset::{
     DebugExit, Doorbell, I8042, Power, Rtc, Serial, SystemClock, debug_exit, doorbell, i8042,
@@ -22,8 +22,12 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::cpu::{Board, End, WakeCpu};
 use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
+use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::{MachineConfig, MonitorError, OnReset, Outcome, Stage, Wiring, virtio};
+use crate::{
+    MachineConfig, MachineKind, MonitorError, OnReset, Outcome, Stage, Wiring, solo5, test_machine,
+    virtio,
+};
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -91,7 +95,9 @@ impl<'a, V: Vm> Machine<'a, V> {
         let gigabyte_pages = large && hypervisor.cpuid()?.has_gigabyte_pages();
         let tsc_khz = vcpus.first().map_or(0, Vcpu::tsc_khz);
         let mmio = virtio::announced(config.virtio.len())?;
-        let loaded = load(config, &ram, &mmio, gigabyte_pages, tsc_khz)?;
+        let (solo5, attached) = solo5::open(&config.solo5)?;
+        let hardware = hardware(config, &mmio, &solo5);
+        let loaded = load(config, &ram, &hardware, gigabyte_pages, tsc_khz)?;
         mark(Stage::ImageLoaded);
         if loaded.cpuid || large || config.cpus > 1 {
             let cpuid = hypervisor.cpuid()?;
@@ -102,7 +108,9 @@ impl<'a, V: Vm> Machine<'a, V> {
         if let Some(vcpu) = vcpus.first_mut() {
             start(vcpu, &loaded, &ram)?;
         }
-        let (board, events) = board(config, &ram, &mmio, Ioapic::new(vm.msi_sink()))?;
+        let hypercalls = hypercalls::devices(config, &ram, &loaded, attached)?;
+        let ioapic = Ioapic::new(vm.msi_sink());
+        let (board, events) = board(config, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
         Ok(Self {
             config,
@@ -182,7 +190,7 @@ fn run_cpus<C: Vcpu>(vcpus: &mut [C], board: &Board) {
 fn load(
     config: &MachineConfig,
     ram: &GuestRam,
-    mmio: &[MmioDevice],
+    hardware: &Hardware<'_>,
     gigabyte_pages: bool,
     tsc_khz: u64,
 ) -> Result<Loaded, MonitorError> {
@@ -190,6 +198,7 @@ fn load(
     let boot = BootConfig {
         cmdline: &config.cmdline,
         initrd: config.initrd.as_ref(),
+        modules: &config.modules,
         cpus: config.cpus,
         protocol: config.protocol,
         tsc_khz,
@@ -201,19 +210,28 @@ fn load(
         // Whether there is one shows when it is enabled.
         pvclock: true,
     };
-    let hardware = Hardware {
-        serial: true,
-        rtc: true,
-        mmio,
-        announce: config.announce,
-        ..Hardware::default()
-    };
     Ok(goldcrest_boot::load_with(
         &config.image,
         ram,
         &boot,
-        &hardware,
+        hardware,
     )?)
+}
+
+/// What the guest is told of its devices.
+fn hardware<'a>(
+    config: &MachineConfig,
+    mmio: &'a [MmioDevice],
+    solo5: &'a [Solo5Device],
+) -> Hardware<'a> {
+    Hardware {
+        serial: true,
+        rtc: true,
+        mmio,
+        solo5,
+        announce: config.announce,
+        ..Hardware::default()
+    }
 }
 
 fn check_cpus(hypervisor: &impl Hypervisor, cpus: u32) -> Result<(), MonitorError> {
@@ -253,6 +271,7 @@ fn board(
     ram: &GuestRam,
     mmio: &[MmioDevice],
     ioapic: Ioapic,
+    hypercalls: Vec<HypercallPort>,
 ) -> Result<(Arc<Board>, Arc<EventThreads>), MonitorError> {
     let wake = Arc::new(WakeCpu::default());
     let pic = Pic::new(IrqLine::new(wake.clone(), 0));
@@ -273,12 +292,23 @@ fn board(
         ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
     ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+    for HypercallPort {
+        name,
+        range,
+        device,
+    } in hypercalls
+    {
+        ports.add(name, range, device)?;
+    }
     let mut memory = Bus::new("memory");
     memory.add(
         "ioapic",
         Range::new(ioapic::ADDRESS, ioapic::LEN)?,
         shared(ioapic.clone()),
     )?;
+    if config.machine == MachineKind::Test {
+        test_machine::add_devices(config, &isa, &mut ports, &mut memory)?;
+    }
     let wiring = Wiring { ram, isa: &isa };
     for device in &config.devices {
         device.add(&wiring, &mut ports, &mut memory)?;

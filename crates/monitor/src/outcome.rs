@@ -18,6 +18,8 @@ pub enum Outcome {
     Exit(u32),
     /// It was stopped from outside.
     Stopped(StopReason),
+    /// The guest asked a device for what it has no answer to: what that was.
+    Violation(String),
     /// The guest did what a machine does not survive.
     Crashed {
         /// Why the CPU stopped.
@@ -36,6 +38,7 @@ impl fmt::Display for Outcome {
             Self::Stopped(StopReason::Signal(number)) => write!(f, "stopped by signal {number}"),
             Self::Stopped(StopReason::Timeout) => write!(f, "stopped: time is up"),
             Self::Stopped(StopReason::Escape) => write!(f, "stopped by Ctrl-a x"),
+            Self::Violation(what) => write!(f, "{what}"),
             Self::Crashed { report, .. } => write!(f, "{report}"),
         }
     }

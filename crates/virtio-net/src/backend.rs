@@ -10,7 +10,7 @@ use goldcrest_virtio::{Features, Ram, Segment, Waits};
 use crate::Header;
 
 pub use loopback::Loopback;
-pub use tap::{Tap, TapConfig, TapError};
+pub use tap::{PlainTap, Tap, TapConfig, TapError};
 
 /// A network, as a device is connected to it.
 ///

@@ -77,7 +77,7 @@ mod state;
 mod stats;
 mod transmit;
 
-pub use backend::{Loopback, NetBackend, Tap, TapConfig, TapError};
+pub use backend::{Loopback, NetBackend, PlainTap, Tap, TapConfig, TapError};
 pub use config::NetConfig;
 pub use device::Net;
 pub use error::NetError;

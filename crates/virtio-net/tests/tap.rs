@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use goldcrest_virtio::driver::Buffer;
 use goldcrest_virtio_net::spec::{config as space, control, feature, header};
-use goldcrest_virtio_net::{NetBackend, NetConfig, Tap, TapConfig, TapError};
+use goldcrest_virtio_net::{NetBackend, NetConfig, PlainTap, Tap, TapConfig, TapError};
 use guest::{Guest, config};
 use nix::sched::{CloneFlags, unshare};
 use vm_memory::{Bytes, GuestAddress};
@@ -115,6 +115,37 @@ fn payloads(guest: &mut Guest<Tap>, count: usize) -> Vec<Vec<u8>> {
         all.len() >= count
     });
     all.iter().map(|frame| frame[PAYLOAD..].to_vec()).collect()
+}
+
+#[test]
+fn a_plain_taps_frames_have_no_header() {
+    if !alone() {
+        return;
+    }
+    ip("tuntap add dev gcplain mode tap");
+    ip("link set gcplain mtu 1400");
+    let tap = PlainTap::open("gcplain").unwrap();
+    assert_eq!(tap.mtu(), 1400);
+    let busy = PlainTap::open("gcplain").unwrap_err();
+    assert!(matches!(busy, TapError::Busy { .. }), "{busy}");
+    bring_up("gcplain");
+    let socket = host_socket();
+    let mut buffer = [0; 2000];
+    let none = tap.receive(&mut buffer).unwrap_err();
+    assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+
+    tap.send(&datagram(b"hello")).unwrap();
+    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], b"hello");
+    socket.send_to(b"welcome", from).unwrap();
+    let len = tap.receive(&mut buffer).unwrap();
+    assert_eq!(buffer[..6], GUEST_MAC);
+    assert_eq!(&buffer[PAYLOAD..len], b"welcome");
+    // One that is longer than the room is cut off.
+    socket.send_to(b"welcome", from).unwrap();
+    assert_eq!(tap.receive(&mut buffer[..20]).unwrap(), 20);
+    assert!(tap.receive(&mut buffer).is_err());
+    assert!(tap.send(&[0; 5]).is_err(), "no Ethernet header");
 }
 
 #[test]

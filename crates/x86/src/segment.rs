@@ -53,6 +53,16 @@ impl Segment {
         Self::flat(selector, CODE, 0)
     }
 
+    /// Code of real mode: 64 KiB from 16 times `selector`.
+    pub const fn code16(selector: u16) -> Self {
+        Self::real(selector, CODE)
+    }
+
+    /// Data and stack of real mode: 64 KiB from 16 times `selector`.
+    pub const fn data16(selector: u16) -> Self {
+        Self::real(selector, DATA)
+    }
+
     /// Flat data and stack at `privilege`.
     pub const fn data(selector: u16, privilege: u8) -> Self {
         Self::flat(selector, DATA, privilege)
@@ -82,6 +92,16 @@ impl Segment {
             present: false,
             unusable: true,
             ..Self::flat(0, DATA, 0)
+        }
+    }
+
+    const fn real(selector: u16, kind: u8) -> Self {
+        Self {
+            base: (selector as u64) << 4,
+            limit: 0xffff,
+            default_32: false,
+            granularity: false,
+            ..Self::flat(selector, kind, 0)
         }
     }
 
@@ -141,6 +161,13 @@ mod tests {
         assert_eq!(Segment::code32(8).descriptor(), 0x00cf_9b00_0000_ffff);
         assert_eq!(Segment::data(0x10, 0).descriptor(), 0x00cf_9300_0000_ffff);
         assert_eq!(Segment::data(0x1b, 3).descriptor(), 0x00cf_f300_0000_ffff);
+    }
+
+    #[test]
+    fn real_mode_has_segments_of_64_kib() {
+        assert_eq!(Segment::code16(0xf000).descriptor(), 0x0000_9b0f_0000_ffff);
+        assert_eq!(Segment::data16(0).descriptor(), 0x0000_9300_0000_ffff);
+        assert_eq!(Segment::code16(0x7c0).base, 0x7c00);
     }
 
     #[test]

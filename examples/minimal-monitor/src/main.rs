@@ -77,6 +77,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     match board.effect {
         Effect::Exit(status) => Ok(u8::try_from(status).unwrap_or(u8::MAX).into()),
         Effect::HostFailed(error) => Err(error.into()),
+        Effect::Violation(what) => Err(what.into()),
         Effect::None | Effect::PowerOff | Effect::Reset => Ok(ExitCode::SUCCESS),
     }
 }

@@ -8,12 +8,21 @@
 #![allow(clippy::cast_possible_truncation, reason = "the images are small")]
 
 mod bzimage;
+mod hermit;
+mod multiboot;
+mod solo5;
 
 use goldcrest_abi::note::{DirectEntry, NAME, TYPE_DIRECT_ENTRY, VERSION};
 use goldcrest_boot::{BootConfig, BootError, Image, Loaded, load};
 use goldcrest_memory::{GuestRam, MemoryConfig};
 
 pub use bzimage::{KERNEL_OFFSET, bzimage};
+pub use hermit::*;
+pub use multiboot::{
+    elf32, kernel_segments, kernel_with, many_tags, multiboot_flat, multiboot_header,
+    multiboot2_header, tag,
+};
+pub use solo5::*;
 
 pub const R: u32 = 4;
 pub const W: u32 = 2;

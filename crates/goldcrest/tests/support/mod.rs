@@ -274,6 +274,30 @@ fn build_bare(package: &str, folder: &str) -> PathBuf {
     target.join("release")
 }
 
+/// Builds `examples/guests/KIND` with more options for the compiler, and gives the image `name`; nothing where there is no
+/// compiler, and says so.
+pub fn build_guest(kind: &str, name: &str, options: &[String]) -> Option<PathBuf> {
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/guests");
+    let source = guests.join(kind);
+    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("guest-{name}"));
+    let flags = fs::read_to_string(source.join("flags")).unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.args(flags.split_whitespace()).args(options);
+    gcc.arg("-T").arg(source.join("link.ld"));
+    gcc.arg(source.join("guest.c")).arg("-o").arg(&image);
+    match gcc.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: no gcc");
+            None
+        }
+        output => {
+            let output = output.unwrap();
+            assert!(output.status.success(), "{output:?}");
+            Some(image)
+        }
+    }
+}
+
 /// A file with these bytes, until it is dropped.
 pub fn file(bytes: impl AsRef<[u8]>) -> tempfile::TempPath {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -4,6 +4,7 @@ mod error;
 mod ioctl;
 mod link;
 mod open;
+mod plain;
 
 use std::fs::File;
 use std::io;
@@ -21,6 +22,7 @@ use link::Link;
 
 pub use error::TapError;
 pub use open::TapConfig;
+pub use plain::PlainTap;
 
 /// The most parts of guest RAM that one system call moves, beside a part of the host's.
 const PARTS: usize = MAX_PARTS - 1;

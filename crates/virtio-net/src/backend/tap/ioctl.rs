@@ -66,6 +66,16 @@ pub(super) fn interface_flags(socket: impl AsFd, name: Name) -> io::Result<u16> 
     Ok(request.flags)
 }
 
+/// The MTU of the interface of this name, by any socket; the largest if it has a larger one.
+pub(super) fn interface_mtu(socket: impl AsFd, name: Name) -> io::Result<u16> {
+    let mut request = Request::new(name, 0);
+    with_request(socket, libc::SIOCGIFMTU, &mut request)?;
+    // An `int` where the flags are otherwise.
+    let [first, second, ..] = request.rest;
+    let mtu = u32::from(request.flags) | u32::from(u16::from_ne_bytes([first, second])) << 16;
+    Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
 /// Sets how many bytes precede each frame.
 pub(super) fn set_header_size(tun: impl AsFd, bytes: c_int) -> io::Result<()> {
     let fd = tun.as_fd().as_raw_fd();

@@ -71,11 +71,11 @@ impl Tap {
         let mut multi_queue = config.queues > 1;
         let mut queues = Vec::new();
         for number in 0..config.queues {
-            let mut opened = open_queue(config, name, multi_queue);
+            let mut opened = open_queue(config, name, flags(multi_queue));
             if let (0, false, Err(TapError::Other { .. })) = (number, multi_queue, &opened) {
                 // One queue of a tap that may have several will do.
                 multi_queue = true;
-                opened = open_queue(config, name, multi_queue);
+                opened = open_queue(config, name, flags(multi_queue));
             }
             queues.push(Queue::new(opened?));
         }
@@ -158,7 +158,15 @@ fn set_not_to_block(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn open_queue(config: &TapConfig, name: Name, multi_queue: bool) -> Result<File, TapError> {
+fn flags(multi_queue: bool) -> c_int {
+    match multi_queue {
+        true => TAP | libc::IFF_MULTI_QUEUE,
+        false => TAP,
+    }
+}
+
+/// A queue of the interface of this name, with flags of `TUNSETIFF`.
+pub(super) fn open_queue(config: &TapConfig, name: Name, flags: c_int) -> Result<File, TapError> {
     let (name_text, queues) = (config.name.clone(), config.queues);
     let refused = |source: io::Error| {
         let name = name_text.clone();
@@ -190,12 +198,7 @@ fn open_queue(config: &TapConfig, name: Name, multi_queue: bool) -> Result<File,
         io::ErrorKind::PermissionDenied => refused(source),
         _ => TapError::NoTun(source),
     })?;
-    let multi = if multi_queue {
-        libc::IFF_MULTI_QUEUE
-    } else {
-        0
-    };
-    let flags = u16::try_from(TAP | multi).unwrap_or(0);
+    let flags = u16::try_from(flags).unwrap_or(0);
     ioctl::set_interface(&file, name, flags).map_err(refused)?;
     Ok(file)
 }
