@@ -56,7 +56,7 @@ fn boot(bytes: Vec<u8>) {
     let disk = MemoryDisk::new(bytes);
     let requests = disk.requests();
     let disk = disk.into_disk("vda");
-    let survey = Survey::of(&[disk.clone()]);
+    let survey = Survey::of(std::slice::from_ref(&disk));
     match survey.choose(None) {
         Ok(chosen) => assert!(chosen < survey.entries.len()),
         Err(why) => assert!(!why.contains('\n'), "{why}"),

@@ -36,6 +36,12 @@ pub(crate) fn prepare(options: &RunOptions, config: &mut MachineConfig) -> Resul
             "what is on a disk has its own; name the kernel to start, too",
         );
     }
+    if !options.module.is_empty() {
+        return refuse(
+            "--module without a kernel",
+            "a kernel from a disk has no modules",
+        );
+    }
     if options.format.is_some_and(|asked| asked != Protocol::Pvh) {
         return refuse("the firmware is started by PVH", "leave --format out");
     }

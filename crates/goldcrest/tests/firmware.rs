@@ -172,6 +172,10 @@ fn what_is_asked_for_wrongly_is_refused() {
             "--initrd without a kernel",
         ),
         (
+            &["--disk", &disk, "--module", "/etc/hostname"],
+            "--module without a kernel",
+        ),
+        (
             &["--disk", &disk, "--protocol", "direct"],
             "the firmware is started by PVH",
         ),

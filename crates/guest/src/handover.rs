@@ -13,6 +13,7 @@ use crate::{console, ring0};
 
 /// What the kernel runs on first: page tables that map 4 GiB to itself. They are replaced soon.
 const TABLES: usize = 6;
+const TABLE_SIZE: usize = 4096;
 const PAGE: u64 = 4096;
 /// Bits of their entries (SDM vol. 3A §4.5.4): present and writable; a page of 2 MiB.
 const TABLE: u64 = 0b11;
@@ -81,7 +82,7 @@ pub fn start_linux(mut kernel: Area, entry: u64, boot_params: Area) -> Refusal {
 }
 
 fn page_tables() -> Option<Area> {
-    let mut area = Area::new(TABLES * PAGE as usize, PAGE as usize)?;
+    let mut area = Area::new(TABLES * TABLE_SIZE, TABLE_SIZE)?;
     let pml4 = area.address();
     let (pdpt, directories) = (pml4 + PAGE, pml4 + 2 * PAGE);
     let (entries, _) = area.bytes().as_chunks_mut::<8>();

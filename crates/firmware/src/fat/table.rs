@@ -2,17 +2,17 @@
 
 use super::bpb::{Layout, Width};
 use crate::disk::Volume;
-use crate::fields::{in_memory, u16_at, u32_at};
+use crate::fields::{in_memory, on_disk, u16_at, u32_at};
 use crate::file::FsError;
 
 /// Bytes that are read at once: a file has most of its clusters in a row.
-const WINDOW: u64 = 2048;
+const WINDOW: usize = 2048;
 
 /// The first table of a file system, and the part of it that was read last.
 pub(super) struct Table<'a> {
     volume: &'a Volume,
     layout: &'a Layout,
-    window: [u8; WINDOW as usize],
+    window: [u8; WINDOW],
     /// Where the window begins, in bytes of the volume, and how many bytes of it were read.
     start: u64,
     len: u64,
@@ -23,7 +23,7 @@ impl<'a> Table<'a> {
         Self {
             volume,
             layout,
-            window: [0; WINDOW as usize],
+            window: [0; WINDOW],
             start: 0,
             len: 0,
         }
@@ -65,7 +65,8 @@ impl<'a> Table<'a> {
         let within = match within {
             Some(within) => within,
             None => {
-                let len = WINDOW.min(self.volume.size().saturating_sub(at)).max(size);
+                let left = self.volume.size().saturating_sub(at);
+                let len = on_disk(WINDOW).min(left).max(size);
                 let window = self.window.get_mut(..in_memory(len)).unwrap_or_default();
                 self.len = 0;
                 self.volume.read(at, window)?;
