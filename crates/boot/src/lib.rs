@@ -21,11 +21,13 @@
 //! An image that offers several is started by the first of this list, unless [`BootConfig::protocol`] says otherwise.
 //! All but direct entry, Solo5's and Hermit's come with ACPI tables, which announce [`Hardware`]; virtio devices can be
 //! announced on the command line instead ([`Announce`]). Solo5's and Hermit's guests have none, but make [`Hypercalls`],
-//! which who runs them has to serve (crates `goldcrest-solo5` and `goldcrest-hermit`). Direct entry announces virtio devices, where there are any, by a device tree.
+//! which who runs them has to serve (crates `goldcrest-solo5` and `goldcrest-hermit`). Direct entry announces virtio
+//! devices, where there are any, by a device tree.
 //!
 //! The formats are those of the System V ABI (ELF), of `goldcrest-abi` (direct entry), of Solo5's `hvt_abi.h`, of the
-//! crates `hermit-entry` and `uhyve-interface`, of Xen's `docs/misc/pvh.pandoc`,
-//! of the Multiboot Specification 0.6.96 and the Multiboot2 Specification 2.0, of Linux's `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree Specification 0.4.
+//! crates `hermit-entry` and `uhyve-interface`, of Xen's `docs/misc/pvh.pandoc`, of the Multiboot Specification 0.6.96
+//! and the Multiboot2 Specification 2.0, of Linux's `Documentation/arch/x86/boot.rst`, of ACPI 6.5 and of the Devicetree
+//! Specification 0.4.
 //!
 //! ```
 //! use goldcrest_boot::{BootConfig, Image, Protocol, load};
