@@ -1,4 +1,5 @@
-//! Builds the demo unikernel that the tool carries: `examples/unikernels`, binary `hello`.
+//! Builds what the tool carries: the demo unikernel (`examples/unikernels`, binary `hello`) and the guest firmware
+//! (`firmware/`).
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -11,24 +12,22 @@ use std::{env, fs};
 
 fn main() {
     link_statically();
-    build_demo();
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
+    for source in ["crates/guest", "crates/abi", "crates/firmware"] {
+        println!("cargo:rerun-if-changed={}", root.join(source).display());
+    }
+    build(&root.join("examples/unikernels"), "hello");
+    build(&root.join("firmware"), "firmware");
 }
 
-fn build_demo() {
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
+/// Builds a program without an operating system. All go to one folder, as they have dependencies in common.
+fn build(package: &Path, program: &str) {
     let target = PathBuf::from(variable("OUT_DIR")).join("unikernels");
-    let package = root.join("examples/unikernels");
-    for source in [
-        &package,
-        &root.join("crates/guest"),
-        &root.join("crates/abi"),
-    ] {
-        println!("cargo:rerun-if-changed={}", source.display());
-    }
+    println!("cargo:rerun-if-changed={}", package.display());
 
     let mut cargo = Command::new(variable("CARGO"));
     cargo
-        .args(["build", "--release", "--quiet", "--bin", "hello"])
+        .args(["build", "--release", "--quiet", "--bin", program])
         .arg("--manifest-path")
         .arg(package.join("Cargo.toml"))
         .arg("--target-dir")
@@ -51,10 +50,10 @@ fn build_demo() {
         }
     }
     let status = cargo.status().expect("cargo can be started");
-    assert!(status.success(), "the demo unikernel does not build");
+    assert!(status.success(), "{} does not build", package.display());
 
-    let image = target.join("release/hello");
-    fs::copy(&image, Path::new(&variable("OUT_DIR")).join("hello")).expect("the demo was built");
+    let image = target.join("release").join(program);
+    fs::copy(&image, Path::new(&variable("OUT_DIR")).join(program)).expect("it was built");
 }
 
 /// Links the tool against the C library's archives: a static program starts 0.2 ms sooner, and runs in any root.

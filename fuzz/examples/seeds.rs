@@ -23,6 +23,8 @@ use images::{
 
 #[path = "../../crates/boot/tests/images/mod.rs"]
 mod images;
+#[path = "../../crates/firmware/tests/support/mod.rs"]
+mod support;
 
 /// How an image is loaded: the last two bytes of its seed. As it offers itself; with all that a guest can be given; and
 /// the same in memory on both sides of the hole below 4 GiB.
@@ -39,13 +41,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut count = 0;
     for (target, seed) in [
         image_seeds(),
+        foreign_seeds(),
         multiboot_seeds(),
         flat_seeds(),
         file_seeds(),
-        foreign_seeds(),
         cmdline_seeds(),
         snapshot_seeds()?,
         virtio_seeds()?,
+        text_seeds(),
+        disk_seeds(),
     ]
     .concat()
     {
@@ -89,117 +93,6 @@ fn image_seeds() -> Seeds {
         .iter()
         .flat_map(|(target, image)| WAYS.map(|way| (*target, [image, &way[..]].concat())))
         .collect()
-}
-
-/// How images of protocols with modules are loaded: as they offer themselves; with all that a guest can be given; and the
-/// same by the protocol itself, in memory on both sides of the hole below 4 GiB.
-const WAYS_WITH_MODULES: [[u8; 2]; 3] = [[0x04, 0], [0xf0, 0x93], [0x6b, 0xcf]];
-
-/// Multiboot kernels of both versions: an ELF32, a flat binary, a relocatable one. The last byte is where the header is,
-/// in units of its alignment.
-fn multiboot_seeds() -> Seeds {
-    let small = |header: &[u8]| {
-        let mut segments = kernel_segments(header);
-        for segment in &mut segments {
-            segment.bytes.truncate(header.len().max(SEGMENT_BYTES));
-        }
-        let elf = elf32(3, 0x10_0004, &segments);
-        // Without the padding before the segments.
-        let (headers, body) = (&elf[..52 + 32 * 2], &elf[4096..]);
-        let mut image = [headers, &body[..header.len()]].concat();
-        image.resize(image.len().next_multiple_of(8), 0);
-        let offset = headers.len() as u32;
-        for (index, size) in [(0, header.len()), (1, 0)] {
-            let at = 52 + 32 * index;
-            image[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
-            image[at + 16..at + 20].copy_from_slice(&(size as u32).to_le_bytes());
-        }
-        image
-    };
-    let flat = multiboot_flat()[..0x180].to_vec();
-    // Its address fields begin after three others; the second is where loading ends.
-    let flat = patch(flat, 0x100 + 20, &0u32.to_le_bytes());
-    let flat = patch(flat, 0x100 + 28, &0x10_0140u32.to_le_bytes());
-    let addresses = [
-        tag(2, 0, &[0x10_0000, u32::MAX, 0, 0x10_4000]),
-        tag(3, 0, &[0x10_0010]),
-    ];
-    let seeds = [
-        ("multiboot", small(&multiboot_header(3, &[])), 116 / 4),
-        ("multiboot", flat, 64),
-        // Headers of this version lie at a multiple of 8, as 120 is.
-        (
-            "multiboot2",
-            small_at_8(&small(&multiboot2_header(&many_tags()))),
-            120 / 8,
-        ),
-        ("multiboot2", multiboot2_header(&addresses), 0),
-    ];
-    let ways = |(target, image, place): (&'static str, Vec<u8>, u8)| {
-        WAYS_WITH_MODULES.map(|way| (target, [&image[..], &way, &[place]].concat()))
-    };
-    seeds.into_iter().flat_map(ways).collect()
-}
-
-/// The same ELF32, with four bytes between its headers and its segment.
-fn small_at_8(elf: &[u8]) -> Vec<u8> {
-    let (headers, body) = elf.split_at(116);
-    let image = [headers, &[0; 4], body].concat();
-    patch(image, 52 + 4, &120u32.to_le_bytes())
-}
-
-/// Flat binaries in each mode, and an ELF32.
-fn flat_seeds() -> Seeds {
-    let seed = |image: &[u8], choice: u8, short: u16, way: [u8; 2]| {
-        let trailer = [&[choice][..], &short.to_le_bytes(), &way].concat();
-        let mut padded = trailer;
-        padded.resize(20, 0);
-        ("flat", [image, &padded].concat())
-    };
-    let elf = elf32(
-        3,
-        0x10_0000,
-        &[images::segment(5, 0x10_0000, &[0x90; 16], 64)],
-    );
-    let mut seeds = vec![seed(&elf, 0, 0, [0, 0x90])];
-    for (choice, short) in [
-        (1, 0x07c0),
-        (1, 0x0000),
-        (2, 0x8100),
-        (3, 0x8200),
-        (2, 0x00a0),
-    ] {
-        for way in WAYS_WITH_MODULES {
-            seeds.push(seed(&[0xf4; 32], choice, short, [way[0] & !4, way[1]]));
-        }
-    }
-    seeds
-}
-
-/// A beginning of each kind of file that is looked into.
-fn file_seeds() -> Seeds {
-    let mut pe = vec![0; 0x200];
-    pe[..2].copy_from_slice(b"MZ");
-    pe[0x3c] = 0x40;
-    pe[0x40..0x48].copy_from_slice(b"PE\0\0\x64\x86\x02\0");
-    pe[0x54] = 0xf0;
-    pe[0x58 + 68] = 10;
-    pe[0x58 + 0xf0 + 40..][..6].copy_from_slice(b".linux");
-    let mut library = vmlinux()[..0x80].to_vec();
-    library[16] = 3;
-    let mut module = elf32(3, 0, &[]);
-    module.truncate(52);
-    module[16] = 1;
-    let files = [
-        pe,
-        library,
-        module,
-        b"#!/bin/sh -e\n".to_vec(),
-        b"\x1f\x8b\x08".to_vec(),
-        "text, naïve\n".into(),
-        patch(vec![0; 0x440], 0x438, &[0x53, 0xef]),
-    ];
-    files.map(|file| ("identify", file)).into()
 }
 
 /// Guests that are made for other monitors, as they are and with what each format has.
@@ -324,6 +217,117 @@ fn hermit_calls() -> Vec<u8> {
     seed
 }
 
+/// How images of protocols with modules are loaded: as they offer themselves; with all that a guest can be given; and the
+/// same by the protocol itself, in memory on both sides of the hole below 4 GiB.
+const WAYS_WITH_MODULES: [[u8; 2]; 3] = [[0x04, 0], [0xf0, 0x93], [0x6b, 0xcf]];
+
+/// Multiboot kernels of both versions: an ELF32, a flat binary, a relocatable one. The last byte is where the header is,
+/// in units of its alignment.
+fn multiboot_seeds() -> Seeds {
+    let small = |header: &[u8]| {
+        let mut segments = kernel_segments(header);
+        for segment in &mut segments {
+            segment.bytes.truncate(header.len().max(SEGMENT_BYTES));
+        }
+        let elf = elf32(3, 0x10_0004, &segments);
+        // Without the padding before the segments.
+        let (headers, body) = (&elf[..52 + 32 * 2], &elf[4096..]);
+        let mut image = [headers, &body[..header.len()]].concat();
+        image.resize(image.len().next_multiple_of(8), 0);
+        let offset = headers.len() as u32;
+        for (index, size) in [(0, header.len()), (1, 0)] {
+            let at = 52 + 32 * index;
+            image[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
+            image[at + 16..at + 20].copy_from_slice(&(size as u32).to_le_bytes());
+        }
+        image
+    };
+    let flat = multiboot_flat()[..0x180].to_vec();
+    // Its address fields begin after three others; the second is where loading ends.
+    let flat = patch(flat, 0x100 + 20, &0u32.to_le_bytes());
+    let flat = patch(flat, 0x100 + 28, &0x10_0140u32.to_le_bytes());
+    let addresses = [
+        tag(2, 0, &[0x10_0000, u32::MAX, 0, 0x10_4000]),
+        tag(3, 0, &[0x10_0010]),
+    ];
+    let seeds = [
+        ("multiboot", small(&multiboot_header(3, &[])), 116 / 4),
+        ("multiboot", flat, 64),
+        // Headers of this version lie at a multiple of 8, as 120 is.
+        (
+            "multiboot2",
+            small_at_8(&small(&multiboot2_header(&many_tags()))),
+            120 / 8,
+        ),
+        ("multiboot2", multiboot2_header(&addresses), 0),
+    ];
+    let ways = |(target, image, place): (&'static str, Vec<u8>, u8)| {
+        WAYS_WITH_MODULES.map(|way| (target, [&image[..], &way, &[place]].concat()))
+    };
+    seeds.into_iter().flat_map(ways).collect()
+}
+
+/// The same ELF32, with four bytes between its headers and its segment.
+fn small_at_8(elf: &[u8]) -> Vec<u8> {
+    let (headers, body) = elf.split_at(116);
+    let image = [headers, &[0; 4], body].concat();
+    patch(image, 52 + 4, &120u32.to_le_bytes())
+}
+
+/// Flat binaries in each mode, and an ELF32.
+fn flat_seeds() -> Seeds {
+    let seed = |image: &[u8], choice: u8, short: u16, way: [u8; 2]| {
+        let trailer = [&[choice][..], &short.to_le_bytes(), &way].concat();
+        let mut padded = trailer;
+        padded.resize(20, 0);
+        ("flat", [image, &padded].concat())
+    };
+    let elf = elf32(
+        3,
+        0x10_0000,
+        &[images::segment(5, 0x10_0000, &[0x90; 16], 64)],
+    );
+    let mut seeds = vec![seed(&elf, 0, 0, [0, 0x90])];
+    for (choice, short) in [
+        (1, 0x07c0),
+        (1, 0x0000),
+        (2, 0x8100),
+        (3, 0x8200),
+        (2, 0x00a0),
+    ] {
+        for way in WAYS_WITH_MODULES {
+            seeds.push(seed(&[0xf4; 32], choice, short, [way[0] & !4, way[1]]));
+        }
+    }
+    seeds
+}
+
+/// A beginning of each kind of file that is looked into.
+fn file_seeds() -> Seeds {
+    let mut pe = vec![0; 0x200];
+    pe[..2].copy_from_slice(b"MZ");
+    pe[0x3c] = 0x40;
+    pe[0x40..0x48].copy_from_slice(b"PE\0\0\x64\x86\x02\0");
+    pe[0x54] = 0xf0;
+    pe[0x58 + 68] = 10;
+    pe[0x58 + 0xf0 + 40..][..6].copy_from_slice(b".linux");
+    let mut library = vmlinux()[..0x80].to_vec();
+    library[16] = 3;
+    let mut module = elf32(3, 0, &[]);
+    module.truncate(52);
+    module[16] = 1;
+    let files = [
+        pe,
+        library,
+        module,
+        b"#!/bin/sh -e\n".to_vec(),
+        b"\x1f\x8b\x08".to_vec(),
+        "text, naïve\n".into(),
+        patch(vec![0; 0x440], 0x438, &[0x53, 0xef]),
+    ];
+    files.map(|file| ("identify", file)).into()
+}
+
 /// The same ELF without most of its segments' bytes, and without padding.
 fn compact(elf: &[u8]) -> Vec<u8> {
     compact_to(elf, SEGMENT_BYTES)
@@ -403,6 +407,157 @@ fn snapshot_seeds() -> Result<Seeds, Box<dyn Error>> {
             ]
         });
     Ok(seeds.collect())
+}
+
+/// Loader entries, as kernel-install and people write them.
+fn text_seeds() -> Seeds {
+    let entry = "a-6.1.0-39+3-1.conf\ntitle Debian\nversion 6.1.0-39\nmachine-id 0123\nsort-key debian\noptions quiet\n\
+        linux /a/linux\ninitrd /a/initrd\n";
+    let other = "b-6.1.0~rc1^2.conf\ntitle Debian\nversion 6.1.0-40\nsort-key debian\nlinux /b\ntimeout 3\ndefault a-*[0-9]?\n";
+    let third = "c.conf\nlinux c\nPRETTY_NAME=\"a \\\"b\"\nID='x'\ntimeout menu-force\n";
+    let keys = "j\u{1b}[B\u{1b}[A\r";
+    let text = [entry, other, third, keys].join("\0");
+    vec![("loader_entries", text.into_bytes())]
+}
+
+/// Disks as real tools make them, where these are installed.
+fn disk_seeds() -> Seeds {
+    const TOOLS: [&str; 7] = [
+        "debugfs", "mkfs.fat", "mcopy", "mmd", "mke2fs", "sgdisk", "sfdisk",
+    ];
+    let Some(shop) = support::Workshop::with(&TOOLS) else {
+        return Seeds::new();
+    };
+    let kernel = support::kernel(1400);
+    let uki = small_uki(&kernel);
+    shop.write("uki", &uki);
+    let mut seeds = vec![("pe", uki)];
+    shop.write("tree/vmlinuz", &kernel);
+    shop.write("tree/etc/os-release", "PRETTY_NAME=x\n");
+    std::os::unix::fs::symlink("vmlinuz", shop.path("tree/link")).expect("the tree is ours");
+    for options in ["ext2", "ext3", "ext4"] {
+        shop.image("ext", 256);
+        let arguments = [
+            "-q", "-F", "-t", options, "-b", "1024", "-N", "16", "-d", "tree",
+        ];
+        let journal: &[&str] = if options == "ext2" {
+            &[]
+        } else {
+            &["-O", "^has_journal"]
+        };
+        shop.run("mke2fs", &[&arguments[..], journal, &["ext"]].concat());
+        seeds.push(("ext4", sparse(&shop.bytes("ext"))));
+        seeds.push(("boot_disk", sparse(&shop.bytes("ext"))));
+    }
+    // Changes in a journal, of which one is void.
+    shop.image("ext", 2304);
+    let arguments = [
+        "-q", "-F", "-t", "ext4", "-b", "1024", "-N", "16", "-J", "size=1", "-d", "tree", "ext",
+    ];
+    shop.run("mke2fs", &arguments);
+    let block = shop.run("debugfs", &["-R", "bmap /vmlinuz 0", "ext"]);
+    shop.write("new", [0x5a; 1024]);
+    shop.write(
+        "script",
+        format!("jo\njw -b {} new\njw -r 99\njc\n", block.trim()),
+    );
+    shop.run("debugfs", &["-w", "-f", "script", "ext"]);
+    seeds.push(("ext4", sparse(&shop.bytes("ext"))));
+    for (width, kib) in [("12", 256), ("16", 2304), ("32", 2304)] {
+        shop.image("fat", kib);
+        shop.run("mkfs.fat", &["-F", width, "-s", "1", "-f", "1", "fat"]);
+        if width == "12" {
+            shop.run(
+                "mmd",
+                &[
+                    "-i",
+                    "fat",
+                    "::/EFI",
+                    "::/EFI/Linux",
+                    "::/loader",
+                    "::/loader/entries",
+                ],
+            );
+            shop.run(
+                "mcopy",
+                &["-i", "fat", "uki", "::/EFI/Linux/a long name.efi"],
+            );
+            shop.write("entry", "title T\nlinux /EFI/Linux/x\n");
+            shop.run(
+                "mcopy",
+                &["-i", "fat", "entry", "::/loader/entries/entry+1.conf"],
+            );
+            shop.run("mcopy", &["-i", "fat", "entry", "::/loader/loader.conf"]);
+        }
+        seeds.push(("fat", sparse(&shop.bytes("fat"))));
+        seeds.push(("boot_disk", sparse(&shop.bytes("fat"))));
+    }
+    shop.image("disk", 2304);
+    shop.run(
+        "sgdisk",
+        &[
+            "-a",
+            "1",
+            "-n",
+            "1:64:+512",
+            "-t",
+            "1:ef00",
+            "-n",
+            "2:600:+100",
+            "disk",
+        ],
+    );
+    seeds.push(("partitions", sparse(&shop.bytes("disk"))));
+    shop.image("fat", 256);
+    shop.run("mkfs.fat", &["-F", "12", "fat"]);
+    shop.put("fat", "disk", 64 * 512);
+    seeds.push(("boot_disk", sparse(&shop.bytes("disk"))));
+    shop.image("disk", 2304);
+    shop.write("layout", "label: dos\nstart=8, size=100, type=ef\nstart=200, size=400, type=5\nstart=208, size=8\nstart=300, size=8\n");
+    let script = format!(
+        "/usr/sbin/sfdisk --no-reread disk < {}",
+        shop.path("layout").display()
+    );
+    shop.run("sh", &["-c", &script]);
+    seeds.push(("partitions", sparse(&shop.bytes("disk"))));
+    seeds
+}
+
+/// The records of a disk with blocks of 512 bytes (`fuzz/src/disk_image.rs`).
+fn sparse(image: &[u8]) -> Vec<u8> {
+    let mut records = vec![0];
+    for (place, unit) in (0_u16..).zip(image.chunks(64)) {
+        if unit.iter().any(|byte| *byte != 0) {
+            records.extend(place.to_le_bytes());
+            records.extend(unit);
+        }
+    }
+    records
+}
+
+/// A PE image with the sections of a unified kernel image, and nothing else.
+fn small_uki(kernel: &[u8]) -> Vec<u8> {
+    let parts: [(&[u8; 8], &[u8]); 4] = [
+        (b".osrel\0\0", b"ID=debian\nVERSION_ID=12\n"),
+        (b".cmdline", b"root=/dev/vda2\0"),
+        (b".linux\0\0", kernel),
+        (b".initrd\0", b"initrd"),
+    ];
+    let mut image = vec![0; 64];
+    image[..2].copy_from_slice(b"MZ");
+    image[0x3c] = 64;
+    image.extend(b"PE\0\0\x64\x86\x04\0");
+    image.extend([0; 16]);
+    let mut at = u32::try_from(image.len() + 40 * parts.len()).expect("it is small");
+    for (name, content) in &parts {
+        let len = u32::try_from(content.len()).expect("it is small");
+        image.extend(*name);
+        image.extend([len, at, len, at].map(u32::to_le_bytes).concat());
+        image.extend([0; 16]);
+        at += len;
+    }
+    image.extend(parts.iter().flat_map(|(_, content)| content.to_vec()));
+    image
 }
 
 /// Devices behind the MMIO transport that a driver has set up.

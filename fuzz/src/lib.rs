@@ -17,16 +17,20 @@
 pub mod access;
 pub mod saved;
 
+pub mod boot_disk;
 pub mod bus;
 pub mod bzimage;
 pub mod cmdline;
 pub mod debug_exit;
+mod disk_image;
 pub mod doorbell;
 #[path = "../../crates/virtio/tests/echo/mod.rs"]
 mod echo;
 pub mod elf;
 pub mod elf_layout;
 pub mod envelope;
+pub mod ext4;
+pub mod fat;
 pub mod flat;
 mod guest;
 pub mod hermit;
@@ -37,10 +41,13 @@ pub mod identify;
 mod images;
 pub mod ioapic;
 mod libfuzzer;
+pub mod loader_entries;
 pub mod mmio;
 pub mod multiboot;
 pub mod multiboot2;
 pub mod parse;
+pub mod partitions;
+pub mod pe;
 pub mod pic;
 pub mod power;
 pub mod rtc;
@@ -77,6 +84,7 @@ impl Target {
 
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
+    Target::new("boot_disk", boot_disk::run),
     Target::new("bus", bus::run),
     Target::new("bzimage", bzimage::run),
     Target::new("cmdline", cmdline::run),
@@ -85,16 +93,21 @@ pub const TARGETS: &[Target] = &[
     Target::new("elf", elf::run),
     Target::new("elf_layout", elf_layout::run),
     Target::new("envelope", envelope::run),
-    Target::new("flat", flat::run),
+    Target::new("ext4", ext4::run),
+    Target::new("fat", fat::run),
     Target::new("hermit", hermit::run),
     Target::new("hermit_hypercalls", hermit_hypercalls::run),
+    Target::new("flat", flat::run),
     Target::new("i8042", i8042::run),
     Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
+    Target::new("loader_entries", loader_entries::run),
     Target::new("mmio", mmio::run),
     Target::new("multiboot", multiboot::run),
     Target::new("multiboot2", multiboot2::run),
     Target::new("parse", parse::run),
+    Target::new("partitions", partitions::run),
+    Target::new("pe", pe::run),
     Target::new("pic", pic::run),
     Target::new("power", power::run),
     Target::new("rtc", rtc::run),

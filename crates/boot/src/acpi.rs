@@ -208,7 +208,7 @@ fn dsdt(hardware: &Hardware<'_>) -> Sdt {
         devices.extend(device("RTC_", &EISAName::new("PNP0B00"), 0, &[&ports]));
     }
     let announced = match hardware.announce {
-        Announce::Acpi => hardware.mmio,
+        Announce::Acpi | Announce::Both => hardware.mmio,
         Announce::CommandLine | Announce::DeviceTree => &[],
     };
     for (number, mmio) in announced.iter().enumerate() {

@@ -7,7 +7,9 @@ use crate::{BadMultiboot, Solo5Kind};
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum BadImage {
-    #[error("not a kernel or unikernel: {what}; expected an ELF, a bzImage or a Multiboot header")]
+    #[error(
+        "not a kernel or unikernel: {what}; expected an ELF kernel, a bzImage or a Multiboot header"
+    )]
     NotBootable { what: String },
     #[error("{what} ends at byte {end}, but the image has {len}: it is truncated or damaged")]
     Truncated {

@@ -61,6 +61,8 @@ pub enum Announce {
     /// By a device tree of the whole machine. By PVH and Multiboot it is the last module, with the arguments
     /// `device-tree`; Linux finds it in its setup data (`SETUP_DTB`; needs `CONFIG_OF`).
     DeviceTree,
+    /// By both: to a firmware by the parameter, which is easy to read, and by ACPI to the kernel that it starts.
+    Both,
 }
 
 /// A virtio device with memory-mapped registers (virtio 1.3 §4.2).
@@ -129,7 +131,8 @@ impl Hardware<'_> {
     /// The command line with the devices that it is to announce: behind the kernel's own parameters, but before a `--`,
     /// what follows which Linux leaves to init.
     pub(crate) fn cmdline<'c>(&self, cmdline: &'c str) -> Cow<'c, str> {
-        if self.announce != Announce::CommandLine || self.mmio.is_empty() {
+        let by_words = matches!(self.announce, Announce::CommandLine | Announce::Both);
+        if !by_words || self.mmio.is_empty() {
             return cmdline.into();
         }
         let (kernels, inits) = cmdline.split_at(end_of_parameters(cmdline));
@@ -210,6 +213,8 @@ mod tests {
     fn nothing_is_announced_twice_or_without_devices() {
         assert_eq!(cmdline(&[DEVICE], Announce::Acpi, "a -- b"), "a -- b");
         assert_eq!(cmdline(&[], Announce::CommandLine, "a  -- b "), "a  -- b ");
+        let both = cmdline(&[DEVICE], Announce::Both, "a");
+        assert_eq!(both, "a virtio_mmio.device=4K@0xd0000000:5");
     }
 
     #[test]

@@ -61,17 +61,19 @@
 //! # What lies where
 //!
 //! What the image does not claim is placed first-fit from the bottom of memory: the stack of direct entry with its guard
-//! page, then one contiguous block with all that the host writes, so that few pages are touched. The RAM disk lies as
-//! high as its protocol allows. For Linux and PVH the memory of a PC's firmware (0x9fc00–0xfffff) stays free, with the
-//! ACPI tables at 0xe0000. [`Loaded::areas`] has the result. Memory is taken to be fresh: zeroes are not written.
+//! page, then one contiguous block with all that the host writes, so that few pages are touched. The RAM disk, and PVH's
+//! modules, lie as high as the protocol allows; modules of other protocols low, above 1 MiB. For all but direct entry the
+//! memory of a PC's firmware (0x9fc00–0xfffff) stays free, with the ACPI tables at 0xe0000. [`Loaded::areas`] has the
+//! result. Memory is taken to be fresh: zeroes are not written.
 //!
 //! # A hostile image
 //!
 //! Everything an image says is checked against the image's length, the guest's memory and fixed limits before it is
-//! believed: at most [`MAX_PROGRAM_HEADERS`] program headers and 64 KiB of notes a segment are read, and nothing else of
-//! an ELF; 656 bytes and one string of a bzImage. An image can claim all of its guest's memory, start anywhere in
-//! itself and be nonsense; it cannot make the host panic, hang, allocate in proportion to a number that it names, or
-//! touch memory outside of the guest's. What is refused is refused by a [`BootError`] that carries the value and the limit.
+//! believed: at most [`MAX_PROGRAM_HEADERS`] program headers and 64 KiB of notes a segment are read of an ELF, and what says
+//! whether it is a program or a library; 656 bytes and one string of a bzImage; of a Multiboot kernel the first 32 KiB, and
+//! at most 1024 section headers. An image can claim all of its guest's memory, start anywhere in itself and be nonsense; it
+//! cannot make the host panic, hang, allocate in proportion to a number that it names, or touch memory outside of the
+//! guest's. What is refused is refused by a [`BootError`] that carries the value and the limit.
 
 mod acpi;
 mod areas;

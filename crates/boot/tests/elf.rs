@@ -51,7 +51,7 @@ fn with_u16(at: usize, value: u16) -> Vec<u8> {
 fn what_is_no_image_says_what_it_begins_with() {
     refused(
         b"hello, world".to_vec(),
-        "not a kernel or unikernel: text, begins with 68 65 6c 6c; expected an ELF, a bzImage or a Multiboot header",
+        "not a kernel or unikernel: text, begins with 68 65 6c 6c; expected an ELF kernel, a bzImage or a Multiboot header",
     );
     for (bytes, hint) in [
         (&b"x"[..], "begins with 78;"),
@@ -101,7 +101,7 @@ fn other_kinds_of_elf() {
     refused(
         with_u16(TYPE, 1),
         "not a kernel or unikernel: ELF64 for x86-64, an object file: link it first (7f 45 4c 46 at 0, type 1 at 0x10); \
-         expected an ELF, a bzImage or a Multiboot header",
+         expected an ELF kernel, a bzImage or a Multiboot header",
     );
     refused(with_u16(TYPE, 5), "ELF type 5: expected 2 (executable)");
 }
@@ -526,6 +526,6 @@ fn programs_are_not_taken_for_kernels_unless_a_person_insists() {
     assert_eq!(
         refusal(image.build()),
         "kernel: not a kernel or unikernel: ELF64 for x86-64, a static program (7f 45 4c 46 at 0, type 2 at 0x10): a note of \
-         Go's linker; expected an ELF, a bzImage or a Multiboot header"
+         Go's linker; expected an ELF kernel, a bzImage or a Multiboot header"
     );
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use goldcrest_boot::{Image, Inspection, inspect};
 
 /// How many files of a folder are looked at.
-const SAMPLE: usize = 25;
+const SAMPLE: usize = 10;
 
 /// Regular files below a folder, without those behind symbolic links.
 fn walk(folder: &Path, all: bool, found: &mut Vec<PathBuf>) {

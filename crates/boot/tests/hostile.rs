@@ -10,7 +10,7 @@
 mod images;
 
 use goldcrest_abi::note::{DirectEntry, FLAG_PVCLOCK};
-use goldcrest_boot::{BootConfig, Image, Loaded, Offer, inspect, load};
+use goldcrest_boot::{BootConfig, Flat, Image, Loaded, Mode, Offer, Protocol, inspect_as, load};
 use goldcrest_memory::GuestRam;
 use images::*;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn check(ram: &GuestRam, bytes: Vec<u8>, config: &BootConfig<'_>) {
         return;
     }
     let image = Image::from_bytes("hostile", bytes).unwrap();
-    let inspected = inspect(&image).unwrap();
+    let inspected = inspect_as(&image, config.protocol).unwrap();
     let loaded = load(&image, ram, config);
     assert!(inspected.to_string().lines().count() < 200);
     assert_eq!(inspected.offers.is_empty(), inspected.problem.is_some());
@@ -59,6 +59,19 @@ fn good() -> impl Strategy<Value = Vec<u8>> {
         Just(pvh_kernel(&0x100_0000u32.to_le_bytes())),
         Just(vmlinux()),
         Just(bzimage()),
+        Just(kernel_with(&multiboot_header(3, &[]))),
+        Just(kernel_with(&multiboot2_header(&many_tags()))),
+        Just(multiboot_flat()),
+        Just(elf32(3, 0x10_0000, &kernel_segments(&[]))),
+    ]
+}
+
+/// Addresses near those of a kernel, and values at which arithmetic goes wrong.
+fn edge_32() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        any::<u32>(),
+        (0u32..32, -2i32..=2).prop_map(|(bit, more)| (1u32 << bit).wrapping_add_signed(more)),
+        (0x10_0000u32..0x10_4000),
     ]
 }
 
@@ -131,6 +144,38 @@ proptest! {
             .build();
         let config = BootConfig { gigabyte_pages, ..BootConfig::default() };
         RAM.with(|ram| check(ram, image, &config));
+    }
+
+    #[test]
+    fn multiboot_addresses_anywhere(
+        flags in prop_oneof![Just(0x1_0003u32), any::<u32>()],
+        addresses in prop::array::uniform5(edge_32()),
+        at in 0usize..0x800,
+    ) {
+        let mut image = vec![0x90; at * 4];
+        image.extend(multiboot_header(flags, &addresses));
+        image.resize(image.len().max(0x2000), 0);
+        RAM.with(|ram| check(ram, image, &BootConfig::default()));
+    }
+
+    #[test]
+    fn multiboot2_tags_of_any_kind(
+        tags in prop::collection::vec((0u16..12, 0u16..2, prop::collection::vec(edge_32(), 0..6)), 0..6),
+        flat in any::<bool>(),
+    ) {
+        let tags: Vec<_> = tags.iter().map(|(kind, flags, content)| tag(*kind, *flags, content)).collect();
+        let header = multiboot2_header(&tags);
+        let image = if flat { header } else { kernel_with(&header) };
+        RAM.with(|ram| check(ram, image, &BootConfig::default()));
+    }
+
+    #[test]
+    fn flat_binaries_anywhere(address in edge(), entry in edge(), mode in 0usize..3, len in 1usize..0x3000) {
+        let mut flat = Flat::at(address);
+        flat.mode = [Mode::Real, Mode::Protected, Mode::Long][mode];
+        flat.entry = (entry % 2 == 0).then_some(entry);
+        let config = BootConfig { protocol: Some(Protocol::Flat(flat)), ..BootConfig::default() };
+        RAM.with(|ram| check(ram, vec![0xf4; len], &config));
     }
 
     #[test]

@@ -28,11 +28,13 @@ Examples:
   goldcrest inspect vmlinuz                       what is this image, and how would it be started?
   goldcrest run unikernel.elf -- --verbose        boot a unikernel with an argument
   goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
+  goldcrest run --disk debian.img                 boot what is on a disk
 ";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   goldcrest run                                   the built-in demo
+  goldcrest run --disk debian.img --memory 1G     what is on the disk, by its loader entries
   goldcrest run app.elf --timeline -- --port 80   a unikernel with arguments; where start-up went
   goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
   goldcrest run vmlinuz --disk root.img --cmdline 'console=ttyS0 root=/dev/vda' --memory 512M
@@ -79,8 +81,17 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct RunOptions {
-    /// A bzImage, vmlinux or unikernel; what it is, is found from its bytes [default: the built-in demo]
+    /// A bzImage, vmlinux or unikernel; what it is, is found from its bytes [default: with --disk, the firmware, which
+    /// boots the disk; else the built-in demo]
     pub(crate) image: Option<PathBuf>,
+
+    /// Boot the disk by this firmware [default: the built-in one]
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    pub(crate) firmware: Option<PathBuf>,
+
+    /// Boot this entry of the disk's, without a menu: its file's name, or a pattern like 'debian-*'
+    #[arg(long, value_name = "ID", conflicts_with = "image", value_parser = entry_id)]
+    pub(crate) firmware_entry: Option<String>,
 
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
@@ -101,9 +112,9 @@ pub(crate) struct RunOptions {
     )]
     pub(crate) cmdline: String,
 
-    /// Guest RAM, for example 64M or 2G
-    #[arg(long, short, value_name = "SIZE", default_value = "128M", value_parser = memory_size)]
-    pub(crate) memory: u64,
+    /// Guest RAM, for example 64M or 2G [default: 128M, and 512M to boot a disk]
+    #[arg(long, short, value_name = "SIZE", value_parser = memory_size)]
+    pub(crate) memory: Option<u64>,
 
     /// Virtual CPUs
     #[arg(long, short, value_name = "N", default_value_t = 1)]
@@ -251,6 +262,8 @@ pub(crate) enum Announce {
     Acpi,
     /// By virtio_mmio.device= on the command line, for kernels without ACPI
     Cmdline,
+    /// By both
+    Both,
     /// By a device tree: the last module, named device-tree; Linux finds it in its setup data
     DeviceTree,
 }
@@ -332,6 +345,14 @@ fn memory_size(text: &str) -> Result<u64, goldcrest_monitor::memory::MemoryError
     goldcrest_monitor::memory::parse_size(text)
 }
 
+/// A word of the firmware's command line.
+fn entry_id(text: &str) -> Result<String, String> {
+    match text.split_ascii_whitespace().count() {
+        1 if text.trim() == text => Ok(text.to_owned()),
+        _ => Err("the name of an entry is one word".into()),
+    }
+}
+
 /// A year: what a person may mean by "for ever" still fits every timer.
 const MAX_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
 
@@ -372,6 +393,14 @@ mod tests {
         }
         for text in ["", ",x"] {
             assert!(text.parse::<ModuleOption>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_one_word() {
+        assert_eq!(entry_id("debian-*.conf"), Ok("debian-*.conf".to_owned()));
+        for text in ["", " ", "a b", " a", "a\tb"] {
+            assert!(entry_id(text).is_err(), "{text:?}");
         }
     }
 

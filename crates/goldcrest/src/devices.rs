@@ -90,7 +90,7 @@ fn console_ports(
 fn wants_entropy(options: &RunOptions, image: &Image) -> Result<bool, Failure> {
     // The demo does not, and is in a hurry.
     if options.image.is_none() {
-        return Ok(false);
+        return Ok(crate::disk_boot::is_wanted(options));
     }
     let protocol = goldcrest_boot::protocol_of(image, options.format)?;
     Ok(!matches!(

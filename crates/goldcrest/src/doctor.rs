@@ -1,6 +1,6 @@
 //! `goldcrest doctor`: can this machine host guests?
 
-mod probe;
+pub(crate) mod probe;
 
 use std::fmt::Write;
 use std::path::Path;

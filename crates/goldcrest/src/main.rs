@@ -4,6 +4,7 @@
 
 mod args;
 mod devices;
+mod disk_boot;
 mod doctor;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod entry;

@@ -20,7 +20,7 @@ use crate::args::{self, RunOptions};
 use crate::failure::Failure;
 use crate::terminal::Stdin;
 use crate::timeline::MainReached;
-use crate::{devices, say, signals, terminal, timeline};
+use crate::{devices, disk_boot, say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
 static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -44,6 +44,9 @@ pub(crate) fn demo(main_reached: MainReached) -> Result<u8, Failure> {
 /// `goldcrest run`.
 pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8, Failure> {
     let mut config = configure(options)?;
+    if disk_boot::is_wanted(options) {
+        disk_boot::check_ring_0()?;
+    }
     let Some(format) = options.timeline else {
         return boot(&config);
     };
@@ -55,8 +58,10 @@ pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8,
 }
 
 fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
+    let boots_disk = disk_boot::is_wanted(options);
     let image = match &options.image {
         Some(path) => Image::open(path)?,
+        None if boots_disk => disk_boot::firmware(options)?,
         None => Image::from_bytes("demo", DEMO)?,
     };
     let initrd = options.initrd.as_deref().map(Image::open).transpose()?;
@@ -77,7 +82,7 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     let mut words = vec![&*name, options.cmdline.as_str()];
     words.extend(options.args.iter().map(String::as_str));
     words.retain(|word| !word.is_empty());
-    Ok(MachineConfig {
+    let mut config = MachineConfig {
         initrd,
         modules,
         cmdline: words.join(" "),
@@ -92,6 +97,7 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         announce: match options.announce {
             args::Announce::Acpi => Announce::Acpi,
             args::Announce::Cmdline => Announce::CommandLine,
+            args::Announce::Both => Announce::Both,
             args::Announce::DeviceTree => Announce::DeviceTree,
         },
         machine: match options.machine {
@@ -105,8 +111,16 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         timeout: options.timeout,
         control,
         ..MachineConfig::new(image)
-    })
+    };
+    if boots_disk {
+        disk_boot::prepare(options, &mut config)?;
+    }
+    Ok(config)
 }
+
+/// Guest RAM unless another size is asked for: a kernel from a disk has its initial RAM disk in it twice.
+const MEMORY: u64 = 128 << 20;
+const MEMORY_OF_DISKS: u64 = 512 << 20;
 
 fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
     let modules = options.module.iter().map(|module| {
@@ -120,7 +134,12 @@ fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
 
 fn memory_config(options: &RunOptions) -> MemoryConfig {
     MemoryConfig {
-        size: options.memory,
+        size: options
+            .memory
+            .unwrap_or(match disk_boot::is_wanted(options) {
+                true => MEMORY_OF_DISKS,
+                false => MEMORY,
+            }),
         backing: match options.memory_backing {
             args::Backing::Anonymous => memory::Backing::Anonymous,
             args::Backing::Memfd => memory::Backing::Memfd,

@@ -57,7 +57,7 @@ fn what_is_no_file_or_no_image_is_named() {
         (&empty, ": empty"),
         (
             &text,
-            "a script for /bin/sh (23 21 at 0); expected an ELF, a bzImage or a Multiboot header",
+            "a script for /bin/sh (23 21 at 0); expected an ELF kernel, a bzImage or a Multiboot header",
         ),
     ] {
         for mut command in [boot(path), inspect(path)] {

@@ -4,7 +4,7 @@
 use core::slice;
 #[cfg(feature = "virtio")]
 use core::sync::atomic::AtomicBool;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use goldcrest_abi::boot_info::{BootInfo, MAGIC, MemoryRegion, mark};
 use goldcrest_abi::note::VERSION;
@@ -13,6 +13,9 @@ use crate::time;
 
 /// The boot information, once it has been checked.
 static INFO: AtomicPtr<BootInfo> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Address and entries of the map that a PVH host gave.
+static MEMORY_MAP: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Set if all addresses below 4 GiB are mapped, RAM or not.
 #[cfg(feature = "virtio")]
@@ -77,7 +80,32 @@ pub(crate) fn set_mark_at(index: usize, tsc: u64) {
     }
 }
 
-/// The memory map.
+/// Notes where a PVH host left its memory map.
+///
+/// # Safety
+///
+/// It stays there, unchanged, for as long as the machine runs.
+pub(crate) unsafe fn set_memory_map(map: &[MemoryRegion]) {
+    let address = map.as_ptr().expose_provenance() as u64;
+    let values = [address, map.len() as u64];
+    for (to, value) in MEMORY_MAP.iter().zip(values) {
+        to.store(value, Ordering::Relaxed);
+    }
+}
+
+/// The memory map as a PVH host gave it, with numbers as e820 has them: what a program that starts another one hands on.
+/// Empty after direct entry.
+pub fn memory_map() -> &'static [MemoryRegion] {
+    let [address, count] = &MEMORY_MAP;
+    let (address, count) = (
+        address.load(Ordering::Relaxed),
+        count.load(Ordering::Relaxed),
+    );
+    // SAFETY: it is there, by the contract of `set_memory_map`; the allocator keeps away from it.
+    unsafe { slice_at(address, count) }
+}
+
+/// What is free of the memory, and what the program itself is in.
 pub fn regions() -> &'static [MemoryRegion] {
     let (address, count) = info().map_or((0, 0), |info| (info.regions, info.region_count));
     // SAFETY: what the boot information refers to is there, by the contract of `set_info`; nobody writes to it.
@@ -213,6 +241,7 @@ mod tests {
     #[test]
     fn nothing_is_read_before_there_is_boot_information() {
         assert_eq!(info(), None);
+        assert!(memory_map().is_empty());
         assert_eq!(
             (command_line(), regions(), initrd()),
             ("", [].as_slice(), [].as_slice())

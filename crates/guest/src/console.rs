@@ -53,6 +53,14 @@ pub fn flush() {
     BUFFER.try_with(|buffer| buffer.flush(&mut machine::send));
 }
 
+/// A byte that was typed, if there is one: looked for at the first serial port, which costs an exit to the monitor.
+///
+/// A host may begin to read what is typed only when it sees that somebody waits for it: Goldcrest's does at the
+/// sixteenth time that nothing was printed in between.
+pub fn read_byte() -> Option<u8> {
+    machine::receive()
+}
+
 struct Buffered<'a>(&'a mut LineBuffer);
 
 impl Write for Buffered<'_> {

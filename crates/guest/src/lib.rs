@@ -72,7 +72,7 @@
     reason = "one of the examples is a whole build script"
 )]
 
-#[cfg(feature = "virtio")]
+#[cfg(any(feature = "heap", feature = "virtio"))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -81,11 +81,15 @@ pub use goldcrest_abi as abi;
 
 pub mod alarm;
 pub mod apic;
+#[cfg(feature = "heap")]
+pub mod area;
 pub mod boot;
 pub mod console;
 pub mod entry;
 mod exclusive;
 pub mod exit;
+#[cfg(feature = "heap")]
+pub mod handover;
 #[cfg(feature = "heap")]
 pub mod heap;
 mod line;

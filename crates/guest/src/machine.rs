@@ -14,6 +14,8 @@ const SERIAL: u16 = 0x3f8;
 const SERIAL_STATUS: u16 = SERIAL + 5;
 /// The transmit holding register is empty.
 const SERIAL_READY: u8 = 1 << 5;
+/// There is a byte in the receiver buffer.
+const SERIAL_RECEIVED: u8 = 1 << 0;
 /// How often the status is read before a byte is sent all the same.
 const SERIAL_PATIENCE: u32 = 10_000;
 /// QEMU's `isa-debug-exit`, at the port that is usual for it.
@@ -80,6 +82,16 @@ fn send_serial(byte: u8) {
             patience -= 1;
         }
         port::write_u8(SERIAL, byte);
+    }
+}
+
+/// A byte that has arrived at the serial port, if any has.
+pub(crate) fn receive() -> Option<u8> {
+    // SAFETY: as in `send_serial`.
+    unsafe {
+        let ready = port::read_u8(SERIAL_STATUS);
+        // Where there is no port, it reads as all ones.
+        (ready & SERIAL_RECEIVED != 0 && ready != 0xff).then(|| port::read_u8(SERIAL))
     }
 }
 

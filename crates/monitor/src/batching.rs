@@ -3,14 +3,15 @@
 //! The CPU is sooner there: nobody has to wake up. But while it serves one request its guest makes no other, so that a
 //! guest with many to make leaves its guest code for each of them. The loop serves at once all that have been made
 //! until it gets there, and asks to be notified only when there is nothing left; that is worth waking it if there are
-//! several. How many there are depends on the guest, and on how busy the host is. It is seen by trying: now and then a
-//! request is left to the loop, and if it finds enough others there, it keeps the queue until it finds few.
+//! several, or if they are long. How much there is depends on the guest, and on how busy the host is. It is seen by trying:
+//! now and then a request is left to the loop, and if it finds enough work there, as the device has said, it keeps the queue
+//! until it finds little.
+
+use goldcrest_virtio::Work;
 
 /// One notification in so many is left to the loop, to see.
 const TRIAL: u8 = 32;
-/// So many requests at once are worth waking the loop.
-const WORTH: u16 = 4;
-/// So many turns of the loop in a row with fewer, and the queue goes back to the CPU.
+/// So many turns of the loop in a row with too little work, and the queue goes back to the CPU.
 const FEW: u8 = 4;
 
 /// Of one queue.
@@ -18,7 +19,7 @@ const FEW: u8 = 4;
 pub(crate) struct Batching {
     /// The loop has it.
     by_loop: bool,
-    /// Notifications since the last trial, or turns of the loop with few requests.
+    /// Notifications since the last trial, or turns of the loop with too little work.
     count: u8,
 }
 
@@ -35,9 +36,9 @@ impl Batching {
         true
     }
 
-    /// The loop has served so many requests at once, of those left to it.
-    pub(crate) fn served(&mut self, requests: u16) {
-        if requests >= WORTH {
+    /// The loop has found so much work at once in what was left to it, of which `worth` is worth to wake it.
+    pub(crate) fn served(&mut self, work: Work, worth: Work) {
+        if work.chains >= worth.chains || work.bytes >= worth.bytes {
             *self = Self {
                 by_loop: true,
                 count: 0,
@@ -55,6 +56,15 @@ impl Batching {
 mod tests {
     use super::*;
 
+    const WORTH: Work = Work {
+        chains: 4,
+        bytes: 1000,
+    };
+
+    fn few(chains: u16) -> Work {
+        Work { chains, bytes: 999 }
+    }
+
     #[test]
     fn a_guest_that_makes_few_requests_at_a_time_is_served_by_its_cpu() {
         let mut batching = Batching::default();
@@ -62,23 +72,29 @@ mod tests {
         for _ in 0..u32::from(TRIAL) * 10 {
             if batching.leave() {
                 left += 1;
-                batching.served(WORTH - 1);
+                batching.served(few(3), WORTH);
             }
         }
         assert_eq!(left, 10);
     }
 
     #[test]
-    fn a_guest_that_makes_many_is_served_by_the_loop_until_it_makes_few() {
-        let mut batching = Batching::default();
-        while !batching.leave() {}
-        batching.served(7);
-        for requests in [1, 2, 3, 4, 1, 3, 1] {
+    fn a_guest_that_makes_many_or_long_ones_is_served_by_the_loop_until_it_makes_few() {
+        let long = Work {
+            chains: 1,
+            bytes: 1000,
+        };
+        for much in [few(7), few(4), long] {
+            let mut batching = Batching::default();
+            while !batching.leave() {}
+            batching.served(much, WORTH);
+            for work in [few(1), few(2), few(3), much, few(1), few(3), few(1)] {
+                assert!(batching.leave());
+                batching.served(work, WORTH);
+            }
             assert!(batching.leave());
-            batching.served(requests);
+            batching.served(few(1), WORTH);
+            assert!(!batching.leave());
         }
-        assert!(batching.leave());
-        batching.served(1);
-        assert!(!batching.leave());
     }
 }

@@ -10,7 +10,7 @@ use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
 use goldcrest_virtio::spec::mmio;
-use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, notified_queue};
+use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
 use crate::MonitorError;
@@ -122,17 +122,17 @@ pub(crate) fn attach(
 
 /// A device behind its transport.
 trait Attachable: Device {
-    fn batches(&self) -> bool;
+    fn batches(&self, index: u16) -> Option<Work>;
     fn interrupt(&self) -> Interrupt;
     fn defer_queue(&mut self, index: u16) -> bool;
-    fn last_batch(&self, index: u16) -> u16;
+    fn last_batch(&self, index: u16) -> Work;
     fn process_events(&mut self);
     fn waits(&self, waits: &mut Waits);
 }
 
 impl<D: VirtioDevice> Attachable for Mmio<D> {
-    fn batches(&self) -> bool {
-        self.core().device().batches()
+    fn batches(&self, index: u16) -> Option<Work> {
+        self.core().device().batches(index)
     }
 
     fn interrupt(&self) -> Interrupt {
@@ -143,7 +143,7 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
         Mmio::defer_queue(self, index)
     }
 
-    fn last_batch(&self, index: u16) -> u16 {
+    fn last_batch(&self, index: u16) -> Work {
         self.core().last_batch(index)
     }
 
@@ -167,14 +167,13 @@ pub(crate) struct Slot {
 
 impl Slot {
     fn new(device: Box<dyn Attachable>, events: Arc<DeviceLoop>) -> Self {
-        let queues = if device.batches() { MAX_BATCHING } else { 0 };
         Self {
             interrupt: device.interrupt(),
             notified: AtomicU64::new(0),
             attached: Mutex::new(Attached {
                 device,
-                batching: vec![Batching::default(); queues],
-                left: Vec::with_capacity(queues),
+                batching: Default::default(),
+                left: 0,
                 wanted: Wanted::default(),
                 now: Waits::default(),
                 events,
@@ -262,10 +261,10 @@ impl Device for Registers {
 /// what waits for the host by the loop.
 struct Attached {
     device: Box<dyn Attachable>,
-    /// Of each queue, if the device gains by it.
-    batching: Vec<Batching>,
-    /// The queues that were left to the loop.
-    left: Vec<u16>,
+    /// Of each queue whose device gains by it.
+    batching: [Batching; MAX_BATCHING],
+    /// A bit for each of them that was left to the loop.
+    left: u64,
     /// What the loop knows it to wait for.
     wanted: Wanted,
     /// Room for what it waits for now.
@@ -277,9 +276,10 @@ impl Attached {
     /// Something that it waits for has happened, and these queues were notified of meanwhile.
     fn process_events(&mut self, notified: u64) {
         self.device.process_events();
-        for index in self.left.drain(..) {
-            if let Some(batching) = self.batching.get_mut(usize::from(index)) {
-                batching.served(self.device.last_batch(index));
+        for index in queues(std::mem::take(&mut self.left)) {
+            let batching = self.batching.get_mut(usize::from(index));
+            if let (Some(batching), Some(worth)) = (batching, self.device.batches(index)) {
+                batching.served(self.device.last_batch(index), worth);
             }
         }
         self.defer_all(notified);
@@ -295,13 +295,13 @@ impl Attached {
         self.tell();
     }
 
-    fn leave_all(&mut self, queues: u64) {
-        self.defer_all(queues);
+    fn leave_all(&mut self, notified: u64) {
+        self.defer_all(notified);
         self.tell();
     }
 
-    fn defer_all(&mut self, queues: u64) {
-        for index in (0..64).filter(|index| queues >> index & 1 != 0) {
+    fn defer_all(&mut self, notified: u64) {
+        for index in queues(notified) {
             // A queue that is not in use is nobody's.
             let _ = self.device.defer_queue(index);
         }
@@ -312,10 +312,14 @@ impl Attached {
         let Some(index) = notified_queue(offset, data) else {
             return false;
         };
-        let batching = self.batching.get_mut(usize::from(index));
-        let left = batching.is_some_and(Batching::leave) && self.device.defer_queue(index);
-        if left && !self.left.contains(&index) {
-            self.left.push(index);
+        let left = self.device.batches(index).is_some()
+            && self
+                .batching
+                .get_mut(usize::from(index))
+                .is_some_and(Batching::leave)
+            && self.device.defer_queue(index);
+        if left {
+            self.left |= 1 << index;
         }
         left
     }
@@ -333,6 +337,11 @@ impl Attached {
         self.now.clear();
         self.device.waits(&mut self.now);
     }
+}
+
+/// The numbers of the bits that are set.
+fn queues(bits: u64) -> impl Iterator<Item = u16> {
+    (0..64).filter(move |index| bits >> index & 1 != 0)
 }
 
 #[cfg(test)]

@@ -78,10 +78,12 @@ pub trait VirtioDevice: Send {
         Ok(())
     }
 
-    /// Whether requests that the driver makes one after another are better served together, by another thread than the
-    /// notifying CPU's: so it is if each takes the host some time.
-    fn batches(&self) -> bool {
-        false
+    /// How much work in a queue, found at once, is better done by another thread than the notifying CPU's: if requests
+    /// take the host some time, while the guest could make others. Either number is enough. Nothing if there never is so
+    /// much.
+    fn batches(&self, index: u16) -> Option<Work> {
+        let _ = index;
+        None
     }
 
     /// Adds to `waits` what it waits for now. Asked after each of the calls above.
@@ -106,6 +108,15 @@ pub trait VirtioDevice: Send {
 
     /// Back to the start: it touches no guest RAM after this.
     fn reset(&mut self);
+}
+
+/// What a device did in a queue when it was called, or is to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How many chains.
+    pub chains: u16,
+    /// How many bytes these had, in all buffers.
+    pub bytes: u64,
 }
 
 /// What a device works on: its queues and guest RAM.

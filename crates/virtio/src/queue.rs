@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::descriptor::{Table, Walk};
 use crate::rings::Rings;
 use crate::spec::ring;
-use crate::{QueueError, Ram};
+use crate::{QueueError, Ram, Work};
 
 /// What a driver sets of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Queue {
     signalled: u16,
     /// Chains that may still be taken in this turn.
     turn: u16,
+    /// Bytes of the chains that were taken in it.
+    turn_bytes: u64,
     /// The turn was over before the queue was empty.
     pub(crate) backlog: bool,
     /// Empty if it is not in use.
@@ -71,6 +73,7 @@ impl Queue {
             next_used: 0,
             signalled: 0,
             turn: 0,
+            turn_bytes: 0,
             backlog: false,
             rings: Rings::default(),
             in_use: Vec::new(),
@@ -136,13 +139,17 @@ impl Queue {
         self.in_use.iter().filter(|in_use| **in_use).count()
     }
 
-    /// How many chains were taken in this turn.
-    pub(crate) fn taken(&self) -> u16 {
-        self.size.saturating_sub(self.turn)
+    /// What was taken in this turn.
+    pub(crate) fn taken(&self) -> Work {
+        Work {
+            chains: self.size.saturating_sub(self.turn),
+            bytes: self.turn_bytes,
+        }
     }
 
     pub(crate) fn begin_turn(&mut self) {
         self.turn = self.size;
+        self.turn_bytes = 0;
         self.backlog = false;
     }
 
@@ -215,6 +222,8 @@ impl<'a> ActiveQueue<'a> {
         };
         let table = Table(queue.rings.descriptors.as_slice());
         let sum = walk.along(table, head, &mut queue.segments)?;
+        // A chain has less than 4 GiB, a turn 32,768 chains.
+        queue.turn_bytes += sum.bytes_readable + sum.bytes_writable;
         Ok(Some(Chain::new(
             head,
             self.ram,

@@ -8,7 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::device::DeviceIo;
 use crate::queue::{Queue, QueueLayout};
 use crate::spec::{feature, status};
-use crate::{DeviceError, DeviceSpec, Features, Ram, VirtioDevice, Waits};
+use crate::{DeviceError, DeviceSpec, Features, Ram, VirtioDevice, Waits, Work};
 
 /// The features that the core offers for every device.
 const TRANSPORT_FEATURES: u64 =
@@ -315,10 +315,9 @@ impl<D: VirtioDevice> Core<D> {
         }
     }
 
-    /// How many chains the device took from a queue when it was served last.
-    pub fn last_batch(&self, index: u16) -> u16 {
-        let queue = self.queues.get(usize::from(index));
-        queue.map_or(0, Queue::taken)
+    /// What the device took from a queue when it was served last.
+    pub fn last_batch(&self, index: u16) -> Work {
+        self.queue(index).map(Queue::taken).unwrap_or_default()
     }
 
     /// Something that the device waits for may have happened.

@@ -338,7 +338,7 @@ fn what_is_deferred_is_served_together_by_the_next_events_and_not_notified_of_me
     assert_eq!(waits.delay, Some(Duration::ZERO));
     guest.device.process_events();
     assert_eq!(guest.queues[1].used_index(), 4);
-    assert_eq!(guest.device.core().last_batch(1), 3);
+    assert_eq!(guest.device.core().last_batch(1).chains, 3);
     waits.clear();
     guest.device.waits(&mut waits);
     assert!(waits.is_empty());

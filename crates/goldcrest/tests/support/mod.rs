@@ -235,20 +235,29 @@ pub fn assert_contains(text: &str, parts: &[&str]) {
 /// The path of a program of `examples/unikernels`, which are built when one is first asked for.
 pub fn unikernel(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build_unikernels).join(name)
+    let built = || build_bare("examples/unikernels", "unikernels");
+    BUILT.get_or_init(built).join(name)
 }
 
-/// Builds all of them; Cargo sees to it that only one process at a time does. Returns the folder that they are in.
-fn build_unikernels() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("unikernels");
-    let manifest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../examples/unikernels/Cargo.toml"
-    );
+/// The path of the guest firmware, which is built when it is first asked for.
+pub fn firmware() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = || build_bare("firmware", "firmware");
+    BUILT.get_or_init(built).join("firmware")
+}
+
+/// Builds the programs of a package without an operating system; Cargo sees to it that only one process at a time does.
+/// Returns the folder that they are in.
+fn build_bare(package: &str, folder: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let manifest = root.join(package).join("Cargo.toml");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
         .args(["build", "--release", "--quiet", "--locked"])
-        .args(["--manifest-path", manifest, "--target-dir"])
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
         .arg(&target);
     // As in build.rs: what is meant for these tests is not meant for programs without an operating system.
     for (name, _) in std::env::vars_os() {
@@ -260,7 +269,7 @@ fn build_unikernels() -> PathBuf {
     }
     assert!(
         cargo.status().unwrap().success(),
-        "the unikernels do not build"
+        "{package} does not build"
     );
     target.join("release")
 }

@@ -58,6 +58,8 @@ pub unsafe fn start(start_info: u64, options: Options, main: Main) -> ! {
     };
     #[cfg(feature = "virtio")]
     crate::boot::set_all_mapped();
+    // SAFETY: what the start information refers to is not among the free memory, which is all that is given away.
+    unsafe { crate::boot::set_memory_map(info.memory_map()) };
     // SAFETY: the layout is within free memory, which is mapped; the stub has run, and nothing else does.
     unsafe {
         tables::install(&layout);
