@@ -226,8 +226,9 @@ pub(crate) struct RunOptions {
 
     /// Start the image by this protocol [default: the best it offers]
     ///
-    /// direct, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, or flat,addr=ADDRESS: a flat binary that goes to
-    /// this address, and starts there in 32-bit protected mode unless entry=ADDRESS and mode=16|32|64 say otherwise.
+    /// direct, solo5-hvt, hermit, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, or flat,addr=ADDRESS: a flat
+    /// binary that goes to this address, and starts there in 32-bit protected mode unless entry=ADDRESS and mode=16|32|64 say
+    /// otherwise.
     #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
     pub(crate) format: Option<Protocol>,
 

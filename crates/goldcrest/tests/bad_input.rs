@@ -346,7 +346,7 @@ fn a_protocol_that_is_not_offered_is_answered_with_those_that_are() {
         &unknown,
         &[
             "\"multiboot3\"",
-            "direct, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, flat",
+            "direct, solo5-hvt, hermit, pvh, multiboot2, multiboot, linux-elf, linux-bzimage, elf32, flat",
         ],
     );
 }
