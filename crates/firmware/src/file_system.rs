@@ -6,7 +6,11 @@ use alloc::vec::Vec;
 use crate::disk::Volume;
 use crate::ext::Ext;
 use crate::fat::Fat;
+use crate::fields::on_disk;
 use crate::file::{DirEntry, File, FsError};
+
+/// Bytes of a path at most.
+const MAX_PATH: usize = 512;
 
 /// A file system that can be read.
 #[derive(Debug, Clone)]
@@ -56,6 +60,7 @@ impl FileSystem {
     ///
     /// If there is no such directory, or it cannot be read.
     pub fn list(&self, path: &str) -> Result<Vec<DirEntry>, FsError> {
+        check(path)?;
         match self {
             Self::Fat(fat) => fat.list(path),
             Self::Ext(ext) => ext.list(path),
@@ -68,6 +73,7 @@ impl FileSystem {
     ///
     /// If there is none, or it contradicts the file system.
     pub fn find(&self, path: &str) -> Result<File, FsError> {
+        check(path)?;
         match self {
             Self::Fat(fat) => fat.find(path),
             Self::Ext(ext) => ext.find(path),
@@ -78,6 +84,17 @@ impl FileSystem {
     pub fn is_dir(&self, path: &str) -> bool {
         self.list(path).is_ok()
     }
+}
+
+/// Refuses a path whose way through the directories would take long.
+fn check(path: &str) -> Result<(), FsError> {
+    if path.len() > MAX_PATH {
+        return Err(FsError::TooLarge {
+            size: on_disk(path.len()),
+            limit: MAX_PATH,
+        });
+    }
+    Ok(())
 }
 
 /// What is on a volume that has no file system that can be read here, as far as it is known.

@@ -35,7 +35,7 @@
 //!
 //! A disk may say anything, and change between two reads. Nothing that it says makes this crate panic, loop without end or
 //! allocate in proportion to a number on it beyond fixed limits: 1024 entries of a GPT, 60 logical partitions, 64 KiB of a
-//! text, a directory of 64 MiB, 2^18 pieces of a file, 2^16 blocks of a file's metadata, 40 symbolic links, 256 entries.
+//! text, a path of 512 bytes, a directory of 8 MiB, 2^18 pieces of a file, 2^16 blocks of a file's metadata, 40 symbolic links, 256 entries.
 //! What is refused is refused with the value, on one line. There is no unsafe code.
 #![no_std]
 #![forbid(unsafe_code)]

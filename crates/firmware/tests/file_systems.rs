@@ -212,6 +212,8 @@ fn all_kinds_of_ext_are_read() {
         assert_eq!(said("/dangling"), "there is no /dangling");
         assert_eq!(said("/etc"), "/etc is not a file");
         assert_eq!(said("/long/x"), "/long/x is not a directory");
+        let long = "/etc/..".repeat(100);
+        assert_eq!(said(&long), "700 bytes, of which 512 are the most");
     }
 }
 

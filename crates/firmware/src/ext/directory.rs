@@ -7,8 +7,8 @@ use super::{Ext, blocks};
 use crate::fields::{in_memory, u8_at, u16_at, u32_at};
 use crate::file::FsError;
 
-/// Bytes of a directory at most: one of a million entries is smaller.
-const MAX_SIZE: u64 = 64 << 20;
+/// Bytes of a directory at most: one of a hundred thousand entries is smaller.
+const MAX_SIZE: u64 = 8 << 20;
 /// The most entries that are listed.
 pub(super) const MAX_ENTRIES: usize = 65536;
 /// Bytes of an entry without its name.

@@ -29,7 +29,7 @@ const MAX_LINKS: u32 = 40;
 /// The longest target of a symbolic link, in bytes (`PATH_MAX`).
 const MAX_TARGET: usize = 4096;
 /// The most names on a path, links followed.
-const MAX_NAMES: usize = 1024;
+const MAX_NAMES: usize = 256;
 
 /// An ext2, ext3 or ext4 file system.
 #[derive(Debug, Clone)]
