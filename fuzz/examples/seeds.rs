@@ -172,7 +172,9 @@ fn solo5_calls() -> Vec<u8> {
     const AT: &[u8] = &[0x80, 0, 0x30];
     const NONE: &[u8] = &[0];
     let call = |number: u8| vec![number, 0, 0x20];
-    let calls: [(&[u8], [&[u8]; 5], u8); 12] = [
+    /// What the host answers, the words of the argument, the hypercall's number.
+    type Call<'a> = (&'a [u8], [&'a [u8]; 5], u8);
+    let calls: [Call<'_>; 12] = [
         (&[], [AT, &[0x41], NONE, NONE, NONE], 2),
         (&[], [&[1], &[0x40], AT, &[0x41], NONE], 4),
         (&[], [&[1], &[0x42], AT, &[0x44], NONE], 5),

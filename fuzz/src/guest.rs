@@ -237,7 +237,7 @@ fn check_solo5(ram: &GuestRam, loaded: &Loaded, read_only: &[Range<u64>]) {
     for area in &loaded.areas {
         for address in ends(&area.range) {
             let page = page(address);
-            assert!(page.is_none_or(|page| !(page.write && page.execute) && !page.user));
+            assert!(page.is_none_or(|page| !(page.user || page.write && page.execute)));
             let hidden = matches!(area.kind, AreaKind::Tables | AreaKind::Guard);
             assert!(!hidden || page.is_none_or(|page| !page.write), "{area:?}");
         }

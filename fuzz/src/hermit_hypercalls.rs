@@ -73,7 +73,7 @@ fn drive(memory: &GuestMemoryMmap, input: &mut Unstructured<'_>) -> Result<()> {
     while !input.is_empty() {
         match input.arbitrary::<u8>()? {
             0x80.. => {
-                let at = u64::from(input.arbitrary::<u16>()?) % END & !7;
+                let at = (u64::from(input.arbitrary::<u16>()?) % END) & !7;
                 let word = match input.arbitrary::<u8>()? {
                     // An entry of a page table, a file, an address.
                     page @ 0..0x40 => u64::from(page % 0xa) << 12 | 3,
