@@ -290,6 +290,14 @@ fn relocations_that_are_wrong_or_of_other_kinds_are_refused() {
         refused(long),
         "a dynamic section of 1025 entries: at most 1024 are read"
     );
+    let mut beyond = hermit_pie(&one, &undefined, &dynamic(&one));
+    let offset = PROGRAM_HEADERS + 56 * 4 + 8;
+    beyond[offset..offset + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    // Not a fault of reading, of which nobody could say more.
+    let image = Image::from_bytes("guest", beyond.clone()).unwrap();
+    assert!(inspect(&image).unwrap().offers.is_empty());
+    let message = refused(beyond);
+    assert!(message.contains("the dynamic section"), "{message}");
 }
 
 #[test]

@@ -99,6 +99,14 @@ impl Relocations {
                 limit: MAX_DYNAMIC,
             }));
         }
+        let end = dynamic.offset.saturating_add(dynamic.file_size);
+        if end > image.len() {
+            return Err(bad(BadImage::Truncated {
+                what: "the dynamic section",
+                end,
+                len: image.len(),
+            }));
+        }
         let mut entries = vec![Dynamic::new_zeroed(); usize::try_from(count).unwrap_or(0)];
         image.read_at(dynamic.offset, entries.as_mut_bytes())?;
         let (mut address, mut size, mut symbols) = (None, 0, None);
