@@ -16,7 +16,7 @@ use crate::sockets::Listener;
 /// Who connects says which stream it is, and how many bytes follow, both ways.
 const GREETING: usize = 12;
 /// How long nothing may happen.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(300);
 const LISTENER: u64 = u64::MAX;
 /// The most that is written or read at a time, and what all streams together hold.
 const PIECE: usize = 64 << 10;

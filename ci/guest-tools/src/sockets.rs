@@ -17,7 +17,7 @@ use nix::sys::socket::{
 const HOST: u32 = 2;
 const ANY: u32 = u32::MAX;
 /// How long it may take until the other end is there.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 const DESCRIPTORS: u64 = 10_000;
 
 /// Lets this process have as many descriptors as it may.
