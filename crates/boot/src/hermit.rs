@@ -224,6 +224,8 @@ fn load(hermit: &Hermit<'_>, job: &Job<'_>) -> Result<Loaded, BootError> {
     let args = arguments(image, config)?;
 
     let mut loader = Loader::new(image, ram);
+    // Before page tables are made for them: they lie in RAM.
+    loader.claim_segments(elf)?;
     let stack = kernel.start - 2 * STACK_SIZE..kernel.start - STACK_SIZE;
     let page_tables = page_tables(elf, &kernel);
     let tables_end = PAGE_TABLES + page_tables.len() * page_size(0);
@@ -238,7 +240,6 @@ fn load(hermit: &Hermit<'_>, job: &Job<'_>) -> Result<Loaded, BootError> {
     loader
         .areas
         .claim(AreaKind::Stack, stack.clone(), name, &"the stack")?;
-    loader.claim_segments(elf)?;
     loader.place_segments(elf)?;
     hermit.relocations.apply(&Target {
         image,

@@ -323,6 +323,14 @@ fn images_that_cannot_lie_where_they_want_are_refused() {
             with(vec![segment(R, MIB, &[1; 16], 16)], MIB),
             "which is not executable",
         ),
+        // Without page tables for all of it being made first, which would take for ever.
+        (
+            with(
+                vec![text(MIB), segment(R | W, 2 * MIB, &[1; 16], 1 << 60)],
+                MIB,
+            ),
+            "where the guest has no RAM",
+        ),
     ] {
         assert!(message.contains(why), "{message}: {why}");
     }
