@@ -25,8 +25,10 @@ const GOOD: i32 = 0x10 << 1 | 1;
 /// How a guest is built.
 struct Build {
     source: &'static str,
-    /// 32-bit code behind `entry32.S`, in C; else one source in assembly.
-    with_entry: bool,
+    /// What comes before code in C; else there is one source in assembly.
+    entry: Option<&'static str>,
+    /// The compiler's name of the machine, and the linker's.
+    machine: [&'static str; 2],
     defines: Vec<String>,
     base: u64,
 }
@@ -36,19 +38,29 @@ impl Build {
     fn c(source: &'static str) -> Self {
         Self {
             source,
-            with_entry: true,
+            entry: Some("entry32.S"),
+            machine: ["-m32", "elf_i386"],
             defines: Vec::new(),
             base: 0x10_0000,
+        }
+    }
+
+    /// A guest of 64 bits in C, at 1 MiB, with pointers of 32 bits.
+    fn c64(source: &'static str) -> Self {
+        Self {
+            entry: Some("entry64.S"),
+            machine: ["-mx32", "elf32_x86_64"],
+            ..Self::c(source)
         }
     }
 
     /// A guest in assembly alone.
     fn assembly(source: &'static str, base: u64) -> Self {
         Self {
-            source,
-            with_entry: false,
+            entry: None,
             defines: vec![format!("BASE={base:#x}")],
             base,
+            ..Self::c(source)
         }
     }
 
@@ -60,23 +72,18 @@ impl Build {
     /// An ELF of 32 bits.
     fn elf32(&self, dir: &TempDir) -> PathBuf {
         let mut objects = vec![self.compile(dir, self.source)];
-        if self.with_entry {
-            objects.insert(0, self.compile(dir, "entry32.S"));
+        if let Some(entry) = self.entry {
+            objects.insert(0, self.compile(dir, entry));
         }
         let linked = dir.path().join("guest.elf");
         let mut ld = Command::new("ld");
-        ld.args([
-            "-m",
-            "elf_i386",
-            "-nostdlib",
-            "--no-warn-rwx-segments",
-            "-T",
-        ])
-        .arg(guests().join("guest.ld"))
-        .arg(format!("--defsym=BASE={:#x}", self.base))
-        .arg("-o")
-        .arg(&linked)
-        .args(objects);
+        ld.args(["-m", self.machine[1], "-nostdlib"])
+            .args(["--no-warn-rwx-segments", "-T"])
+            .arg(guests().join("guest.ld"))
+            .arg(format!("--defsym=BASE={:#x}", self.base))
+            .arg("-o")
+            .arg(&linked)
+            .args(objects);
         done(&mut ld);
         linked
     }
@@ -97,7 +104,8 @@ impl Build {
     fn compile(&self, dir: &TempDir, source: &str) -> PathBuf {
         let object = dir.path().join(source).with_extension("o");
         let mut cc = Command::new("cc");
-        cc.args(["-m32", "-O1", "-ffreestanding", "-fno-pic", "-fno-pie"])
+        cc.args([self.machine[0], "-O1", "-ffreestanding"])
+            .args(["-fno-pic", "-fno-pie", "-mno-red-zone"])
             .args([
                 "-mgeneral-regs-only",
                 "-fno-stack-protector",
@@ -269,7 +277,36 @@ fn pvh_elf32_and_elf64_kernels_find_all_as_promised() {
     finds_all_as_promised(&Build::c("pvh.c").elf64(&dir), &["--format", "pvh"]);
 }
 
-/// A disk, of which guests are told by a device tree.
+#[test]
+fn a_kernel_that_starts_as_linux_does_finds_all_as_promised_and_its_disk_by_the_command_line() {
+    if skip_without_kvm() {
+        return;
+    }
+    let (dir, disk, initrd) = (dir(), disk(), content(5000, 1));
+    let mut command = boot(&Build::c64("linux.c").elf64(&dir));
+    command
+        .args([
+            "--memory",
+            "64M",
+            "--timeout",
+            "50",
+            "--announce",
+            "cmdline",
+        ])
+        .args(["--no-rng", "--cmdline", "one", "--disk"])
+        .arg(&*disk)
+        .arg("--initrd")
+        .arg(&*initrd)
+        .args(["--", "two"]);
+    let ended = run(&mut command);
+    assert_eq!(
+        (ended.stdout.as_str(), ended.code()),
+        ("as promised\n", GOOD),
+        "{ended:?}"
+    );
+}
+
+/// A disk, of which guests are told by a device tree or on the command line.
 fn disk() -> TempPath {
     file([0; 4096])
 }
