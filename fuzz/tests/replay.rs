@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use goldcrest_fuzz::TARGETS;
 
 /// What all corpora may take, in bytes: they are in everyone's clone.
-const CORPORA_LIMIT: u64 = 1 << 20;
+const CORPORA_LIMIT: u64 = 2 << 20;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
