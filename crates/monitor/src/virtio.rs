@@ -9,6 +9,7 @@ use goldcrest_boot::MmioDevice;
 use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
+use goldcrest_snapshot::Snapshot;
 use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
@@ -16,6 +17,7 @@ use goldcrest_virtio_rng::{Entropy, HostSource};
 use crate::MonitorError;
 use crate::batching::Batching;
 use crate::device_loop::{DeviceLoop, Wanted};
+use crate::snapshot::{Description, Saver};
 
 /// Where the first device's registers are; each device has a page.
 const FIRST: u32 = 0xd000_0000;
@@ -35,7 +37,10 @@ pub const MAX_VIRTIO_DEVICES: usize = INTERRUPTS.len();
 /// A virtio device that a machine has.
 pub struct VirtioConfig {
     name: String,
+    id: Option<String>,
     make: Box<Make>,
+    /// What it is saved as; nothing for a device whose state nobody knows.
+    description: Option<(Description, Saver)>,
 }
 
 type Make = dyn Fn(&GuestRam, IrqLine) -> Result<Box<dyn Attachable>, DeviceFailure> + Send + Sync;
@@ -51,9 +56,33 @@ impl VirtioConfig {
     ) -> Self {
         Self {
             name: name.into(),
+            id: None,
             make: Box::new(move |ram, line| {
                 Ok(Box::new(Mmio::new(make()?, ram.memory().clone(), line)))
             }),
+            description: None,
+        }
+    }
+
+    /// As [`new`](Self::new), of a device that can be saved, and be made again from `description`.
+    pub(crate) fn described<D: VirtioDevice + Snapshot + 'static>(
+        name: impl Into<String>,
+        description: Description,
+        make: impl Fn() -> Result<D, DeviceFailure> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            description: Some((description, Saver::of::<D>())),
+            ..Self::new(name, make)
+        }
+    }
+
+    /// The name by which the device is bound anew when a snapshot of its machine is restored
+    /// ([`Rebinding`](crate::Rebinding)). Without one it is its kind and a number: `disk0`, `disk1`, `net0`.
+    #[must_use]
+    pub fn with_id(self, id: impl Into<String>) -> Self {
+        Self {
+            id: Some(id.into()),
+            ..self
         }
     }
 }
@@ -68,7 +97,7 @@ impl fmt::Debug for VirtioConfig {
 
 /// A source of entropy: the host's.
 pub fn entropy_device() -> VirtioConfig {
-    VirtioConfig::new("rng", || Ok(Entropy::new(HostSource)))
+    VirtioConfig::described("rng", Description::Entropy, || Ok(Entropy::new(HostSource)))
 }
 
 /// How `count` devices are announced to the guest.
