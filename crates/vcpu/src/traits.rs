@@ -34,7 +34,7 @@ pub trait Hypervisor {
 }
 
 /// A virtual machine.
-pub trait Vm: Send + Sync {
+pub trait Vm: Send + Sync + 'static {
     /// Its CPUs.
     type Vcpu: Vcpu;
 
