@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use goldcrest_bus::{Bus, Effect};
 use goldcrest_chipset::{I8042, Rtc, Serial, SystemClock};
-use goldcrest_irq::{Ioapic, LineSink, Pic};
+use goldcrest_irq::{Ioapic, IrqLine, LineSink, Pic};
 use goldcrest_memory::GuestView;
 use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu, VcpuError, VcpuState};
 
@@ -28,6 +28,8 @@ pub(crate) struct Board {
     pub(crate) rtc: Arc<Mutex<Rtc<SystemClock>>>,
     pub(crate) i8042: Arc<Mutex<I8042>>,
     pub(crate) virtio: Vec<Placed>,
+    /// Tells a kernel that its generation identifier is another one.
+    pub(crate) generation: IrqLine,
     /// Names of devices whose state nobody knows.
     pub(crate) unsaved: Vec<String>,
     /// The CPUs' states, as they were saved last.

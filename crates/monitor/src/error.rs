@@ -51,6 +51,9 @@ pub enum MonitorError {
         /// How many are possible.
         max: usize,
     },
+    /// The host gives no random numbers.
+    #[error("cannot get random numbers from the host")]
+    Random(#[source] io::Error),
     /// An impossible number of CPUs.
     #[error("{cpus} CPUs are not possible: choose from 1 to {max}")]
     Cpus {

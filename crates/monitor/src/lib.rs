@@ -41,6 +41,7 @@ mod device_loop;
 mod disk;
 mod error;
 mod events;
+mod generation;
 mod hypercalls;
 mod input;
 mod machine;

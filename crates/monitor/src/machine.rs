@@ -27,7 +27,8 @@ use crate::input::SerialInput;
 use crate::snapshot::{Saved, Subject};
 use crate::{
     Control, CustomDevice, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
-    Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, solo5, test_machine, virtio,
+    Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation, solo5, test_machine,
+    virtio,
 };
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
@@ -128,7 +129,14 @@ impl<V: Vm> Machine<V> {
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
-            subject: subject(&board, ram, config.memory, vm, config.cpus),
+            subject: subject(
+                &board,
+                ram,
+                config.memory,
+                vm,
+                config.cpus,
+                loaded.generation_id,
+            ),
             board,
             events,
             loaded: Some(loaded),
@@ -154,6 +162,7 @@ impl<V: Vm> Machine<V> {
         let cpus = u32::try_from(saved.state.cpus.len()).unwrap_or(u32::MAX);
         check_cpus(hypervisor, cpus)?;
         let (ram, memory) = (saved.ram.clone(), saved.state.memory.config);
+        let generation_id = saved.state.generation_id;
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
@@ -191,7 +200,7 @@ impl<V: Vm> Machine<V> {
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
-            subject: subject(&board, ram, memory, vm, cpus),
+            subject: subject(&board, ram, memory, vm, cpus, generation_id),
             board,
             events,
             loaded: None,
@@ -265,6 +274,7 @@ fn subject<V: Vm>(
     memory: MemoryConfig,
     vm: V,
     cpus: u32,
+    generation_id: Option<u64>,
 ) -> Arc<Subject> {
     Arc::new(Subject {
         board: board.clone(),
@@ -272,6 +282,7 @@ fn subject<V: Vm>(
         memory,
         clock: Box::new(move || vm.clock()),
         cpus: usize::try_from(cpus).unwrap_or(usize::MAX),
+        generation_id,
     })
 }
 
@@ -311,6 +322,7 @@ fn load(
             .ok()
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0),
+        generation_id: generation::fresh()?,
         gigabyte_pages,
         // Whether there is one shows when it is enabled.
         pvclock: true,
@@ -335,6 +347,7 @@ fn hardware<'a>(
         mmio,
         solo5,
         announce: config.announce,
+        generation_interrupt: Some(generation::INTERRUPT),
         ..Hardware::default()
     }
 }
@@ -448,6 +461,7 @@ fn board(
         rtc,
         i8042,
         virtio,
+        generation: isa.line(generation::INTERRUPT),
         unsaved,
         saved: Mutex::default(),
         wake,

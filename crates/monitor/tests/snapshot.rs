@@ -56,11 +56,26 @@ fn expected() -> u32 {
     sum & 0xff
 }
 
-fn image() -> Image {
-    let text = segment(R | X, 0x10_0000, SUM, 0x1000);
+/// Waits until the generation identifier in its boot information is another one; ends with status 7.
+const WATCH: &[u8] = &[
+    0x48, 0x8b, 0x87, 0x90, 0x00, 0x00, 0x00, // mov rax, [rdi + 144]
+    // again:
+    0x48, 0x3b, 0x87, 0x90, 0x00, 0x00, 0x00, // cmp rax, [rdi + 144]
+    0x74, 0xf7, // je again
+    0xb8, 0x07, 0x00, 0x00, 0x00, // mov eax, 7
+    0x66, 0xba, 0x04, 0x0e, // mov dx, doorbell::EXIT
+    0xef, // out dx, eax
+];
+
+fn image_of(code: &[u8]) -> Image {
+    let text = segment(R | X, 0x10_0000, code, 0x1000);
     let data = segment(R | W, TABLE, &[], 0x4000);
     let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
     Image::from_bytes("guest", elf.build()).unwrap()
+}
+
+fn image() -> Image {
+    image_of(SUM)
 }
 
 fn kvm() -> Option<Kvm> {
@@ -80,7 +95,11 @@ struct Running {
 
 impl Running {
     fn start(kvm: &Kvm) -> Self {
-        let (kvm, config) = (kvm.clone(), MachineConfig::new(image()));
+        Self::start_image(kvm, image())
+    }
+
+    fn start_image(kvm: &Kvm, image: Image) -> Self {
+        let (kvm, config) = (kvm.clone(), MachineConfig::new(image));
         Self {
             control: config.control.clone(),
             thread: thread::spawn(move || run(&kvm, &config)),
@@ -140,4 +159,23 @@ fn what_does_not_stand_still_is_not_saved() {
     let error = control.snapshot(&files, SnapshotKind::Full);
     assert!(matches!(error, Err(SnapshotError::NotRunning)), "{error:?}");
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_guest_finds_another_generation_identifier_after_each_restore_and_not_before() {
+    let Some(kvm) = kvm() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start_image(&kvm, image_of(WATCH));
+    thread::sleep(Duration::from_millis(20));
+    // Paused and resumed, it is still the same run.
+    running.control.pause();
+    running.control.resume();
+    thread::sleep(Duration::from_millis(20));
+    assert!(!running.thread.is_finished());
+    running.save(directory.path());
+    for _ in 0..2 {
+        let restored = Running::restore(&kvm, directory.path());
+        let outcome = restored.thread.join().unwrap().unwrap();
+        assert!(matches!(outcome, Outcome::Exit(7)), "{outcome}");
+    }
 }

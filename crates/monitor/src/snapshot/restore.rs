@@ -13,6 +13,7 @@ use super::store::{file_error, open_image, read_state};
 use super::subject::{MSR_TSC, in_device, lock, wall_clock};
 use super::{ConsoleEnd, Description, Rebinding, RestoreConfig, SnapshotError, WallClock};
 use crate::cpu::Board;
+use crate::generation;
 use crate::{
     ConsolePort, MonitorError, NetLink, VirtioConfig, balloon_device, console_device,
     entropy_device, vsock_device,
@@ -60,6 +61,7 @@ impl Saved {
             devices,
             cpus,
             clock,
+            generation_id,
             ..
         } = self.state;
         put("serial", &chipset.serial, &mut *lock(&board.serial))?;
@@ -77,7 +79,10 @@ impl Saved {
         vm.set_clock(clock)?;
         put("pic", &chipset.pic, &mut board.pic.clone())?;
         put("ioapic", &chipset.ioapic, &mut board.ioapic.clone())?;
-        Ok(())
+        match generation_id {
+            Some(at) => generation::change(&self.ram, at, &board.generation),
+            None => Ok(()),
+        }
     }
 }
 

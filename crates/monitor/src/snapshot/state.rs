@@ -31,6 +31,8 @@ pub(crate) struct MachineState {
     pub(crate) saved_at: u64,
     /// What the paravirtual clock showed, in nanoseconds.
     pub(crate) clock: u64,
+    /// Guest-physical address of the generation identifier, of guests that are told of it.
+    pub(crate) generation_id: Option<u64>,
     pub(crate) cpus: Vec<VcpuState>,
     pub(crate) chipset: ChipsetState,
     /// The virtio devices, in the order in which the guest found them.

@@ -29,6 +29,8 @@ pub(crate) struct Subject {
     pub(crate) memory: MemoryConfig,
     pub(crate) clock: Box<Clock>,
     pub(crate) cpus: usize,
+    /// Guest-physical address of the generation identifier, of guests that are told of it.
+    pub(crate) generation_id: Option<u64>,
 }
 
 /// The CPUs, and what the clocks showed at that moment.
@@ -124,6 +126,7 @@ impl Subject {
             saved_at: cpus.at,
             clock: cpus.clock,
             cpus: cpus.states,
+            generation_id: self.generation_id,
             chipset,
             devices,
         })
