@@ -37,7 +37,7 @@ fn save() -> Result<(), Box<dyn Error>> {
     let args: Vec<_> = env::args().skip(1).collect();
     let [text, directory, image, initrd, cmdline, cpus, disks @ ..] = args.as_slice() else {
         return Err(
-            "usage: save-and-end TEXT DIRECTORY IMAGE INITRD CMDLINE CPUS [DISK]...".into(),
+            "usage: save-and-end TEXT DIRECTORY IMAGE INITRD|- CMDLINE CPUS [DISK]...".into(),
         );
     };
     let cpus = cpus.parse()?;
@@ -46,10 +46,15 @@ fn save() -> Result<(), Box<dyn Error>> {
         let disk: DiskConfig = disk.parse()?;
         virtio.push(disk.device(cpus, |notice| eprintln!("{notice}")));
     }
-    virtio.push(entropy_device());
+    if initrd != "-" {
+        virtio.push(entropy_device());
+    }
     let (found, is_found) = channel();
     let mut config = MachineConfig {
-        initrd: Some(Image::open(initrd)?),
+        initrd: match initrd.as_str() {
+            "-" => None,
+            path => Some(Image::open(path)?),
+        },
         cmdline: cmdline.clone(),
         cpus,
         virtio,

@@ -121,7 +121,10 @@ impl Drop for Part {
 /// Reads a state file, and looks whether it can be one.
 pub(super) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
     let file = File::open(path).map_err(file_error("open", path))?;
-    let mut bytes = Vec::new();
+    // With the room for one read, and for the one that finds the end.
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let room = usize::try_from(len.min(MAX_SIZE) + 1).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(room);
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
         .map_err(file_error("read", path))?;
