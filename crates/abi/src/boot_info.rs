@@ -43,6 +43,10 @@ pub struct BootInfo {
     pub reserved: u32,
     /// Time-stamp counter readings that the guest leaves for the monitor's timeline, indexed by `mark::*`.
     pub marks: [u64; mark::COUNT],
+    /// Tells this run from others: random when the machine is made, and another whenever it is made from a snapshot. A
+    /// guest that finds it changed has a past in common with others: what was to be used once, such as the state of a
+    /// random number generator, may be theirs too.
+    pub generation_id: [u8; 16],
 }
 
 /// Indexes into [`BootInfo::marks`].
@@ -85,5 +89,5 @@ pub mod region {
     pub const INITRD: u32 = 5;
 }
 
-const _: () = assert!(size_of::<BootInfo>() == 144);
+const _: () = assert!(size_of::<BootInfo>() == 160);
 const _: () = assert!(size_of::<MemoryRegion>() == 24);

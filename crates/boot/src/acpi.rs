@@ -4,7 +4,8 @@
 //! sleeps for good (S5) and resets.
 
 use acpi_tables::aml::{
-    Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate, Scope,
+    Device, EISAName, IO, Interrupt, Memory32Fixed, Method, Name, Notify, Package, Path,
+    ResourceTemplate, Scope,
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
@@ -15,11 +16,15 @@ use acpi_tables::{Aml, aml};
 use goldcrest_abi::power;
 use goldcrest_memory::layout;
 
+use crate::pc::GENERATION_ID;
 use crate::{Announce, Hardware, MmioDevice};
 
 const OEM: [u8; 6] = *b"GLDCST";
 const OEM_TABLE: [u8; 8] = *b"GLDCREST";
 const OEM_REVISION: u32 = 1;
+
+/// The name of the device with the generation identifier.
+const GENERATION_COUNTER: &str = "VGEN";
 
 /// Bits of `IAPC_BOOT_ARCH` (ACPI §5.2.9.3).
 mod boot_arch {
@@ -222,8 +227,47 @@ fn dsdt(hardware: &Hardware<'_>) -> Sdt {
             &[&registers, &interrupt],
         ));
     }
+    if let Some(interrupt) = hardware.generation_interrupt {
+        devices.extend(generation_counter());
+        devices.extend(generic_events(interrupt));
+    }
     body.extend(Scope::raw(Path::new("\\_SB_"), devices));
     table(*b"DSDT", 2, &body)
+}
+
+/// The device that has the address of the generation identifier ("Virtual Machine Generation ID", Microsoft 2012),
+/// which drivers know by its compatible name.
+fn generation_counter() -> Vec<u8> {
+    let address = [GENERATION_ID & 0xffff_ffff, GENERATION_ID >> 32];
+    let [low, high] = &address;
+    to_bytes(&Device::new(
+        Path::new(GENERATION_COUNTER),
+        vec![
+            &Name::new(Path::new("_HID"), &"GLDC0001"),
+            &Name::new(Path::new("_CID"), &"VM_Gen_Counter"),
+            &Name::new(Path::new("_DDN"), &"VM_Gen_Counter"),
+            &Name::new(Path::new("ADDR"), &Package::new(vec![low, high])),
+        ],
+    ))
+}
+
+/// The generic event device (§5.6.9): its interrupt says that the generation identifier is another one.
+fn generic_events(interrupt: u32) -> Vec<u8> {
+    const CHANGED: u8 = 0x80;
+    let interrupt = Interrupt::new(true, true, false, false, interrupt);
+    to_bytes(&Device::new(
+        Path::new("GED_"),
+        vec![
+            &Name::new(Path::new("_HID"), &"ACPI0013"),
+            &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&interrupt])),
+            &Method::new(
+                Path::new("_EVT"),
+                1,
+                true,
+                vec![&Notify::new(&Path::new(GENERATION_COUNTER), &CHANGED)],
+            ),
+        ],
+    ))
 }
 
 fn device(name: &str, hardware_id: &dyn Aml, unique_id: usize, resources: &[&dyn Aml]) -> Vec<u8> {
@@ -328,15 +372,16 @@ mod tests {
     }
 
     #[test]
-    fn the_most_processors_and_devices_fit_below_the_reset_vector() {
+    fn the_most_processors_and_devices_fit_below_the_generation_identifier() {
         let device = mmio().remove(0);
         let hardware = Hardware {
             rtc: true,
             mmio: &[device; MAX_MMIO_DEVICES],
+            generation_interrupt: Some(13),
             ..Hardware::default()
         };
         let len = tables(BASE, crate::MAX_CPUS, &hardware).len();
-        assert!(BASE + len as u64 <= pc::RESET_VECTOR, "{len}");
+        assert!(BASE + len as u64 <= GENERATION_ID, "{len}");
     }
 
     #[test]
@@ -379,6 +424,7 @@ mod tests {
         let hardware = Hardware {
             rtc: true,
             mmio: &mmio,
+            generation_interrupt: Some(13),
             ..Hardware::default()
         };
         let on_command_line = Hardware {

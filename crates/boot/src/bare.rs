@@ -83,7 +83,7 @@ impl<'a> Loader<'a> {
         } = *job;
         let cmdline = terminated_cmdline(config, hardware, image.name(), MAX_CMDLINE)?;
         let modules = self.place_modules_low(config)?;
-        self.write_acpi(config.cpus, hardware)?;
+        self.write_acpi(config, hardware)?;
         let system = match mode {
             // The entry point lies below 1 MiB: `cs` has its upper four bits.
             Mode::Real => real_mode(u16::try_from(entry >> 4 & 0xf000).unwrap_or(0)),
@@ -103,6 +103,7 @@ impl<'a> Loader<'a> {
             msrs: Vec::new(),
             boot_info: Some(at),
             pvclock: None,
+            generation_id: hardware.generation_id(),
             cpuid: true,
             areas: self.areas.into_used(),
             hypercalls: Hypercalls::None,

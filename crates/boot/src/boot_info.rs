@@ -1,5 +1,7 @@
 //! What a guest of direct entry is told: `BootInfo`, the memory map, the command line, the kvmclock page, the device tree.
 
+use std::mem::offset_of;
+
 use goldcrest_abi::boot_info::{BootInfo, MAGIC, MemoryRegion, mark, region};
 use goldcrest_abi::note;
 use goldcrest_memory::PAGE_SIZE;
@@ -11,7 +13,9 @@ use crate::{BootConfig, BootError, Hardware, Image, MAX_CMDLINE, device_tree};
 /// Offsets into the block. The kvmclock has cache lines of its own.
 const PVCLOCK: u64 = 192;
 const REGIONS: u64 = 256;
-const _: () = assert!(size_of::<BootInfo>() as u64 <= PVCLOCK);
+/// Bytes of `BootInfo`.
+const SIZE: u32 = 160;
+const _: () = assert!(size_of::<BootInfo>() == SIZE as usize && SIZE as u64 <= PVCLOCK);
 
 /// Areas claimed after the size of the block is settled: the block's own two.
 const LATE_AREAS: usize = 2;
@@ -49,7 +53,7 @@ impl<'a> InfoBlock<'a> {
         let info = BootInfo {
             magic: MAGIC,
             version: note::VERSION,
-            size: 144,
+            size: SIZE,
             cmdline: 0,
             cmdline_len,
             regions: 0,
@@ -64,6 +68,7 @@ impl<'a> InfoBlock<'a> {
             cpus: config.cpus,
             reserved: 0,
             marks: [0; mark::COUNT],
+            generation_id: config.generation_id,
         };
         Ok(Self {
             info,
@@ -86,6 +91,11 @@ impl<'a> InfoBlock<'a> {
     /// Where the kvmclock page is, if the block lies at `base`.
     pub(crate) fn pvclock(&self, base: u64) -> u64 {
         base + PVCLOCK
+    }
+
+    /// Where the generation identifier is, if the block lies at `base`.
+    pub(crate) fn generation_id(base: u64) -> u64 {
+        base + as_u64(offset_of!(BootInfo, generation_id))
     }
 
     /// The block's content if it lies at `base`.
@@ -129,7 +139,7 @@ fn region_kind(kind: AreaKind) -> u32 {
     }
 }
 
-fn encode(info: &BootInfo) -> [u8; 144] {
+fn encode(info: &BootInfo) -> [u8; SIZE as usize] {
     let [entry, main, exit, spare] = info.marks;
     let words = [
         info.magic,
@@ -151,10 +161,13 @@ fn encode(info: &BootInfo) -> [u8; 144] {
         exit,
         spare,
     ];
-    let mut bytes = [0; 144];
-    let fields = bytes
-        .iter_mut()
-        .zip(words.iter().flat_map(|word| word.to_le_bytes()));
+    let mut bytes = [0; SIZE as usize];
+    let fields = bytes.iter_mut().zip(
+        words
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .chain(info.generation_id),
+    );
     fields.for_each(|(field, byte)| *field = byte);
     bytes
 }

@@ -122,6 +122,7 @@ fn load(
         msrs: msrs(note),
         boot_info: Some(block.start),
         pvclock: pvclock.then(|| info.pvclock(block.start)),
+        generation_id: Some(InfoBlock::generation_id(block.start)),
         cpuid: note.flags & note::FLAG_CPUID != 0,
         hypercalls: Hypercalls::None,
         areas: loader.areas.into_used(),

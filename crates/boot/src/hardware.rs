@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use goldcrest_memory::layout;
 
+use crate::pc::GENERATION_ID;
 use crate::{BootError, Solo5Device};
 
 /// The most virtio-mmio devices that can be announced.
@@ -27,6 +28,9 @@ pub struct Hardware<'a> {
     pub mmio: &'a [MmioDevice],
     /// How kernels are told of the virtio devices.
     pub announce: Announce,
+    /// The input of the IOAPIC, edge-triggered, that says that the generation identifier is another one now; who is told
+    /// by ACPI finds both (a generic event device, ACPI 6.5 §5.6.9, and Microsoft's "Virtual Machine Generation ID").
+    pub generation_interrupt: Option<u32>,
     /// The devices of a Solo5 guest, each of which its manifest must name.
     pub solo5: &'a [Solo5Device],
 }
@@ -40,6 +44,7 @@ impl Default for Hardware<'_> {
             i8042: false,
             mmio: &[],
             announce: Announce::default(),
+            generation_interrupt: None,
             solo5: &[],
         }
     }
@@ -103,6 +108,11 @@ impl MmioDevice {
 impl Hardware<'_> {
     /// Where devices can lie: in the hole below 4 GiB, up to the interrupt controllers.
     const ADDRESSES: Range<u64> = layout::HOLE_START..layout::IOAPIC;
+
+    /// Guest-physical address of the generation identifier, where ACPI tells of one.
+    pub(crate) fn generation_id(&self) -> Option<u64> {
+        self.generation_interrupt.map(|_| GENERATION_ID)
+    }
 
     pub(crate) fn check(&self) -> Result<(), BootError> {
         let count = self.mmio.len();

@@ -268,6 +268,7 @@ fn load(hermit: &Hermit<'_>, job: &Job<'_>) -> Result<Loaded, BootError> {
         msrs: Vec::new(),
         boot_info: Some(BOOT_INFO),
         pvclock: None,
+        generation_id: None,
         cpuid: true,
         hypercalls: Hypercalls::Hermit { args },
         areas: loader.areas.into_used(),

@@ -196,7 +196,7 @@ impl Start {
             config, hardware, ..
         } = *job;
         let initrd = loader.place_initrd(config.initrd, self.initrd_limit)?;
-        let rsdp = loader.write_acpi(config.cpus, hardware)?;
+        let rsdp = loader.write_acpi(config, hardware)?;
         if let Some(at) = self.place_setup_data(&mut loader, job, initrd)? {
             params.set_setup_data(at);
         }
@@ -233,6 +233,7 @@ impl Start {
             msrs: Vec::new(),
             boot_info: Some(base),
             pvclock: None,
+            generation_id: hardware.generation_id(),
             cpuid: true,
             hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),

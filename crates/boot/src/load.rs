@@ -33,6 +33,8 @@ pub struct BootConfig<'a> {
     pub tsc_khz: u64,
     /// Nanoseconds since 1970-01-01 00:00 UTC, 0 if unknown.
     pub wall_clock_ns: u64,
+    /// Tells this start from others: random. What is told by ACPI or direct entry finds it ([`Loaded::generation_id`]).
+    pub generation_id: [u8; 16],
     /// The virtual processor has pages of 1 GiB (CPUID 8000_0001h, EDX bit 26).
     pub gigabyte_pages: bool,
     /// The host has a kvmclock: an image that asks for its page gets one.
@@ -50,6 +52,7 @@ impl Default for BootConfig<'_> {
             protocol: None,
             tsc_khz: 0,
             wall_clock_ns: 0,
+            generation_id: [0; 16],
             gigabyte_pages: false,
             pvclock: false,
         }
@@ -110,6 +113,9 @@ pub struct Loaded {
     /// Guest-physical address of a `pvclock_vcpu_time_info` for the first processor, which the host is to enable
     /// (`MSR_KVM_SYSTEM_TIME_NEW`).
     pub pvclock: Option<u64>,
+    /// Guest-physical address of the 16 bytes that tell this run of the guest from others made of the same snapshot, of
+    /// guests that are told of them.
+    pub generation_id: Option<u64>,
     /// Whether the guest wants to know what its processors are (`cpuid`).
     pub cpuid: bool,
     /// The hypercalls that the guest makes.

@@ -19,6 +19,9 @@ pub(crate) const ACPI: Range<u64> = 0xe_0000..0x10_0000;
 ///
 /// Linux on hardware-reduced ACPI without EFI restarts a PC by going there. The code does what a firmware would.
 pub(crate) const RESET_VECTOR: u64 = 0xf_fff0;
+/// Where ACPI's generation identifier lies: 16 bytes below what a restart runs.
+pub(crate) const GENERATION_ID: u64 = 0xf_ffc0;
+
 /// `mov dx, RESET; mov al, RESET_VALUE; out dx, al; cli; hlt`.
 const RESET_CODE: [u8; 8] = {
     let [low, high] = power::RESET.to_le_bytes();
@@ -44,10 +47,17 @@ impl Loader<'_> {
     }
 
     /// Writes the ACPI tables; gives the address of the root pointer.
-    pub(crate) fn write_acpi(&self, cpus: u32, hardware: &Hardware<'_>) -> Result<u64, BootError> {
-        // The limits are such that all tables fit below the reset vector.
-        let tables = acpi::tables(ACPI.start, cpus, hardware);
+    pub(crate) fn write_acpi(
+        &self,
+        config: &BootConfig<'_>,
+        hardware: &Hardware<'_>,
+    ) -> Result<u64, BootError> {
+        // The limits are such that all tables fit below the generation identifier.
+        let tables = acpi::tables(ACPI.start, config.cpus, hardware);
         self.write("the ACPI tables", ACPI.start, &tables)?;
+        if let Some(at) = hardware.generation_id() {
+            self.write("the generation identifier", at, &config.generation_id)?;
+        }
         self.write("the reset vector", RESET_VECTOR, &RESET_CODE)?;
         Ok(ACPI.start)
     }

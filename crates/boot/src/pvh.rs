@@ -83,7 +83,7 @@ fn load(elf: &Elf, entry: u64, job: &Job<'_>) -> Result<Loaded, BootError> {
     loader.place_segments(elf)?;
     let mut modules = loader.place_modules_high(config)?;
     loader.add_device_tree(job, &cmdline, &mut modules)?;
-    let rsdp = loader.write_acpi(config.cpus, hardware)?;
+    let rsdp = loader.write_acpi(config, hardware)?;
     let start_info = write_start_info(&mut loader, rsdp, &modules, &cmdline)?;
     Ok(Loaded {
         protocol: Protocol::Pvh,
@@ -96,6 +96,7 @@ fn load(elf: &Elf, entry: u64, job: &Job<'_>) -> Result<Loaded, BootError> {
         msrs: Vec::new(),
         boot_info: Some(start_info),
         pvclock: None,
+        generation_id: hardware.generation_id(),
         cpuid: true,
         hypercalls: Hypercalls::None,
         areas: loader.areas.into_used(),

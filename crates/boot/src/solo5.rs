@@ -285,6 +285,7 @@ fn load(elf: &Elf, manifest: &Manifest, job: &Job<'_>) -> Result<Loaded, BootErr
         msrs: Vec::new(),
         boot_info: Some(BOOT_INFO),
         pvclock: None,
+        generation_id: None,
         cpuid: true,
         hypercalls: Hypercalls::Solo5 {
             handles,

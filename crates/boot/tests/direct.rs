@@ -266,7 +266,7 @@ fn boot_information_tells_what_was_configured() {
     };
     let guest = Guest::new(64 * MIB, &direct_note(0x10_0000), &config);
     assert_eq!(guest.info(0), MAGIC);
-    assert_eq!(guest.info(8), 1 | 144 << 32);
+    assert_eq!(guest.info(8), 1 | 160 << 32);
     let at = guest.info(std::mem::offset_of!(BootInfo, cmdline));
     assert_eq!(guest.info(std::mem::offset_of!(BootInfo, cmdline_len)), 12);
     assert_eq!(read(&guest.ram, at, 12), "hello=wörld".as_bytes());

@@ -12,6 +12,8 @@ mod failure;
 mod inspect;
 mod run;
 mod signals;
+mod snapshot;
+mod snapshot_args;
 mod terminal;
 mod timeline;
 
@@ -35,6 +37,7 @@ fn tool() -> u8 {
         None => run::demo(main_reached),
         Some(Command::Run(options)) => run::run(options, main_reached),
         Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
+        Some(Command::Snapshot { command }) => snapshot::snapshot(command),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

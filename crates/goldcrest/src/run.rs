@@ -154,7 +154,10 @@ fn memory_config(options: &RunOptions) -> MemoryConfig {
 }
 
 /// The two ends of the serial port.
-fn serial(target: &Path, taken: &[Metadata]) -> Result<(Output, Option<Input>), Failure> {
+pub(crate) fn serial(
+    target: &Path,
+    taken: &[Metadata],
+) -> Result<(Output, Option<Input>), Failure> {
     match target.to_str() {
         Some("stdio") => Ok((standard_output()?, standard_input()?)),
         Some("none") => Ok((Output::discard(), None)),
@@ -279,7 +282,12 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
     }
     let outcome = goldcrest_monitor::run(&kvm, config)?;
     terminal::restore();
-    Ok(match outcome {
+    Ok(status_of(outcome))
+}
+
+/// The end of a machine as an exit status; says what a person should know of it.
+pub(crate) fn status_of(outcome: Outcome) -> u8 {
+    match outcome {
         Outcome::PowerOff | Outcome::Stopped(StopReason::Escape) => 0,
         Outcome::Exit(status) => u8::try_from(status).unwrap_or(u8::MAX),
         Outcome::Stopped(StopReason::Signal(number)) => SIGNALLED.saturating_add(number),
@@ -298,5 +306,5 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
             say(&format!("goldcrest: {outcome}\n"));
             1
         }
-    })
+    }
 }

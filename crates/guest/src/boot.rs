@@ -80,6 +80,16 @@ pub(crate) fn set_mark_at(index: usize, tsc: u64) {
     }
 }
 
+/// The generation identifier as it is now: the host changes it while the program stands still.
+pub(crate) fn generation_id() -> [u8; 16] {
+    let info = INFO.load(Ordering::Relaxed);
+    if info.is_null() {
+        return [0; 16];
+    }
+    // SAFETY: a pointer that is set is valid for reads, by the contract of `set_info`.
+    unsafe { (&raw const (*info).generation_id).read_volatile() }
+}
+
 /// Notes where a PVH host left its memory map.
 ///
 /// # Safety
@@ -187,7 +197,7 @@ mod tests {
         BootInfo {
             magic: MAGIC,
             version: VERSION,
-            size: 144,
+            size: 160,
             cmdline: 0,
             cmdline_len: 0,
             regions: 0,
@@ -202,6 +212,7 @@ mod tests {
             cpus: 1,
             reserved: 0,
             marks: [0; mark::COUNT],
+            generation_id: [0; 16],
         }
     }
 

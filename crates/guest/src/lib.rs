@@ -88,6 +88,7 @@ pub mod console;
 pub mod entry;
 mod exclusive;
 pub mod exit;
+pub mod generation;
 #[cfg(feature = "heap")]
 pub mod handover;
 #[cfg(feature = "heap")]

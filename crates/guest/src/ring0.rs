@@ -50,6 +50,7 @@ pub fn disable_interrupts() {
 pub fn wait_for_interrupt() {
     // SAFETY: enables interrupts for the wait only, and whatever handles them has been set up for it.
     unsafe { gate(WAIT, 0, 0) };
+    crate::generation::after_wait();
 }
 
 /// The way to ring 0: the trap stub knows this instruction by its address, does `what`, and resumes behind it.

@@ -5,10 +5,13 @@ use goldcrest_virtio_balloon::{Balloon, BalloonConfig, HostPages};
 
 use crate::VirtioConfig;
 use crate::options::{OptionError, parts};
+use crate::snapshot::Description;
 
 /// A balloon.
 pub fn balloon_device(config: BalloonConfig) -> VirtioConfig {
-    VirtioConfig::new("balloon", move || Ok(Balloon::new(HostPages, &config)?))
+    VirtioConfig::described("balloon", Description::Balloon(config), move || {
+        Ok(Balloon::new(HostPages, &config)?)
+    })
 }
 
 const FORM: &str =

@@ -12,6 +12,7 @@ use goldcrest_virtio_console::{Console, FilePort, PortBackend, PortConfig, PtyPo
 
 use crate::input::Escape;
 use crate::options::OptionError;
+use crate::snapshot::{ConsoleEnd, Description};
 use crate::{Control, DeviceFailure, Input, StopReason, VirtioConfig};
 
 /// What is at the host's end of a virtio console.
@@ -49,7 +50,7 @@ impl FromStr for ConsoleConfig {
 }
 
 /// What is behind a virtio console.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ConsolePort {
     /// Descriptors of this process, such as standard input and output.
     Streams {
@@ -73,13 +74,23 @@ pub fn console_device(
     control: Arc<Control>,
     notice: impl Fn(&str) + Send + Sync + 'static,
 ) -> VirtioConfig {
-    VirtioConfig::new("console", move || {
+    let ends = ports.iter().map(ConsolePort::end).collect();
+    VirtioConfig::described("console", Description::Console(ends), move || {
         let backends = ports.iter().map(|port| port.open(&control, &notice));
         Ok(Console::new(backends.collect::<Result<_, _>>()?)?)
     })
 }
 
 impl ConsolePort {
+    /// What is saved of it.
+    fn end(&self) -> ConsoleEnd {
+        match self {
+            Self::Streams { .. } => ConsoleEnd::Streams,
+            Self::Pty => ConsoleEnd::Pty,
+            Self::Socket(path) => ConsoleEnd::Socket(path.clone()),
+        }
+    }
+
     fn open(
         &self,
         control: &Arc<Control>,

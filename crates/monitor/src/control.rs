@@ -2,12 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use goldcrest_vcpu::Kick;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::snapshot::{Subject, take};
+use crate::{SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
 
 /// Why a machine was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +28,14 @@ pub enum StopReason {
 pub struct Control {
     /// 0, or an encoded [`StopReason`].
     stop: AtomicU32,
+    /// A pause that is asked for where no lock can be taken.
+    asked_to_pause: AtomicBool,
     kickers: Mutex<Vec<Arc<dyn Kick>>>,
     /// Tells an access that waits that it is to end. There is none before such an access can be.
     interrupt: OnceLock<EventFd>,
     pause: Mutex<Pause>,
     changed: Condvar,
+    snapshots: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -39,11 +45,69 @@ struct Pause {
     running: usize,
     /// Those among them that wait.
     waiting: usize,
+    /// They wait in any case: the machine is being saved.
+    held: bool,
+    /// What those that wait are to do.
+    task: Option<Task>,
+    /// How many tasks there have been.
+    tasks: u64,
+    /// How many have done the last one.
+    done: usize,
+    /// What is saved of the machine.
+    subject: Option<Arc<Subject>>,
+}
+
+/// What the thread of a CPU that waits does for a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Task {
+    /// Finishes an access that was begun.
+    FinishAccess,
+    /// Saves the CPU's state.
+    Save,
+}
+
+/// CPUs that do not run on for as long as this lives.
+pub(crate) struct Hold<'a> {
+    control: &'a Control,
+    cpus: usize,
+}
+
+impl Hold<'_> {
+    /// Has every CPU's thread do this.
+    pub(crate) fn perform(&self, task: Task) -> Result<(), SnapshotError> {
+        let control = self.control;
+        let mut pause = control.lock_pause();
+        pause.task = Some(task);
+        pause.tasks += 1;
+        pause.done = 0;
+        control.changed.notify_all();
+        let under_way = |pause: &mut Pause| pause.done < self.cpus && pause.waiting == self.cpus;
+        let pause = control
+            .changed
+            .wait_while(pause, under_way)
+            .unwrap_or_else(PoisonError::into_inner);
+        match pause.waiting == self.cpus {
+            true => Ok(()),
+            false => Err(SnapshotError::Ended),
+        }
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut pause = self.control.lock_pause();
+        pause.held = false;
+        pause.task = None;
+        drop(pause);
+        self.control.changed.notify_all();
+    }
 }
 
 const TIMEOUT: u32 = 0x100;
 const ESCAPE: u32 = 0x101;
 
+/// How long the CPUs of a machine that was paused while it started may take to be there.
+const ARRIVAL: Duration = Duration::from_secs(5);
 /// How often a paused CPU looks whether it was stopped: a signal handler cannot wake it.
 const PAUSED_POLL: Duration = Duration::from_millis(50);
 
@@ -60,11 +124,16 @@ impl Control {
         let _ = self
             .stop
             .compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
+        self.try_kick();
+    }
+
+    /// As [`kick_all`](Self::kick_all), in a signal handler.
+    fn try_kick(&self) {
         self.interrupt();
         match self.kickers.try_lock() {
             Ok(kickers) => kick(&kickers),
             Err(TryLockError::Poisoned(error)) => kick(&error.into_inner()),
-            // Whoever has the lock looks at `stop` after giving it back.
+            // Whoever has the lock looks what is wanted after giving it back.
             Err(TryLockError::WouldBlock) => {}
         }
     }
@@ -96,8 +165,87 @@ impl Control {
 
     /// Lets a paused machine go on.
     pub fn resume(&self) {
+        self.asked_to_pause.store(false, Ordering::SeqCst);
         self.lock_pause().wanted = false;
         self.changed.notify_all();
+    }
+
+    /// Has the machine pause soon, and does not wait until it does.
+    ///
+    /// May be called in a signal handler: it takes no lock, and allocates nothing.
+    pub fn ask_to_pause(&self) {
+        self.asked_to_pause.store(true, Ordering::SeqCst);
+        self.try_kick();
+    }
+
+    /// Takes [`ask_to_pause`](Self::ask_to_pause) back: the machine goes on soon, unless it is paused otherwise.
+    ///
+    /// May be called in a signal handler.
+    pub fn ask_to_resume(&self) {
+        self.asked_to_pause.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether CPUs that are about to run are to wait.
+    fn lasts(&self, pause: &Pause) -> bool {
+        self.is_to_pause(pause) || pause.held
+    }
+
+    /// Saves the machine, which must be paused and stays so, into `files`: when this returns, they are on the disk whole,
+    /// and otherwise what was there before still is.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] if it is not paused, has a device that cannot be saved, or the files cannot be written.
+    pub fn snapshot(
+        &self,
+        files: &SnapshotFiles,
+        kind: SnapshotKind,
+    ) -> Result<SnapshotReport, SnapshotError> {
+        let _one_at_a_time = self.snapshots.lock();
+        let subject = self.subject().ok_or(SnapshotError::NotRunning)?;
+        let hold = self.hold(subject.cpus)?;
+        take(&subject, &hold, files, kind)
+    }
+
+    /// Keeps the CPUs, all of which wait, from running on.
+    fn hold(&self, cpus: usize) -> Result<Hold<'_>, SnapshotError> {
+        let arriving = |pause: &mut Pause| self.is_to_pause(pause) && pause.waiting < cpus;
+        let (mut pause, _) = self
+            .changed
+            .wait_timeout_while(self.lock_pause(), ARRIVAL, arriving)
+            .unwrap_or_else(PoisonError::into_inner);
+        if !self.is_to_pause(&pause) {
+            return Err(SnapshotError::NotPaused);
+        }
+        if pause.waiting < cpus {
+            return Err(SnapshotError::Ended);
+        }
+        pause.held = true;
+        Ok(Hold {
+            control: self,
+            cpus,
+        })
+    }
+
+    /// What is saved of the machine that runs; one that was paused before it started may be about to.
+    fn subject(&self) -> Option<Arc<Subject>> {
+        let to_come = |pause: &mut Pause| self.is_to_pause(pause) && pause.subject.is_none();
+        let (pause, _) = self
+            .changed
+            .wait_timeout_while(self.lock_pause(), ARRIVAL, to_come)
+            .unwrap_or_else(PoisonError::into_inner);
+        pause.subject.clone()
+    }
+
+    /// Says what is to be saved of a machine that begins to run, or that nothing is any more.
+    pub(crate) fn set_subject(&self, subject: Option<Arc<Subject>>) {
+        // Dropped, it may end the machine: after the lock.
+        let _before = std::mem::replace(&mut self.lock_pause().subject, subject);
+        self.changed.notify_all();
+    }
+
+    fn is_to_pause(&self, pause: &Pause) -> bool {
+        pause.wanted || self.asked_to_pause.load(Ordering::SeqCst)
     }
 
     /// The CPUs of a machine that is about to run.
@@ -138,10 +286,14 @@ impl Control {
     pub(crate) fn kick_all(&self) {
         self.interrupt();
         loop {
-            let seen = self.stop.load(Ordering::SeqCst);
+            let wanted = || {
+                let pause = self.asked_to_pause.load(Ordering::SeqCst);
+                (self.stop.load(Ordering::SeqCst), pause)
+            };
+            let seen = wanted();
             kick(&self.kickers.lock().unwrap_or_else(PoisonError::into_inner));
-            // A stop meanwhile found the lock taken, and relies on this.
-            if self.stop.load(Ordering::SeqCst) == seen {
+            // What was wanted meanwhile found the lock taken, and relies on this.
+            if wanted() == seen {
                 return;
             }
         }
@@ -160,15 +312,29 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// Blocks a CPU's thread while the machine is paused and neither stopped nor `finished`.
-    pub(crate) fn wait_while_paused(&self, finished: impl Fn() -> bool) {
+    /// Blocks a CPU's thread while the machine is paused and neither stopped nor `finished`. Meanwhile it does its tasks.
+    pub(crate) fn wait_while_paused(
+        &self,
+        finished: impl Fn() -> bool,
+        mut perform: impl FnMut(Task),
+    ) {
         let mut pause = self.lock_pause();
-        if !pause.wanted {
+        if !self.lasts(&pause) {
             return;
         }
+        let mut seen = pause.tasks;
         pause.waiting += 1;
         self.changed.notify_all();
-        while pause.wanted && self.stopped().is_none() && !finished() {
+        while self.lasts(&pause) && self.stopped().is_none() && !finished() {
+            if let Some(task) = pause.task.filter(|_| pause.tasks != seen) {
+                seen = pause.tasks;
+                drop(pause);
+                perform(task);
+                pause = self.lock_pause();
+                pause.done += 1;
+                self.changed.notify_all();
+                continue;
+            }
             pause = self
                 .changed
                 .wait_timeout(pause, PAUSED_POLL)
@@ -176,6 +342,8 @@ impl Control {
                 .0;
         }
         pause.waiting -= 1;
+        drop(pause);
+        self.changed.notify_all();
     }
 
     fn lock_pause(&self) -> MutexGuard<'_, Pause> {

@@ -10,15 +10,18 @@ use goldcrest_virtio_blk::spec::request::ID_SIZE;
 use goldcrest_virtio_blk::{
     Access, Backend, Block, BlockConfig, FileDisk, FileDiskConfig, Operation, Start,
 };
+use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemoryMmap;
 
 use crate::options::{OptionError, parts};
+use crate::snapshot::{Description, path_bytes};
 use crate::{DeviceFailure, VirtioConfig};
 
 /// A disk that is a file or a block device of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskConfig {
     /// The file.
+    #[serde(with = "path_bytes")]
     pub path: PathBuf,
     /// The guest can only read it.
     pub read_only: bool,
@@ -37,13 +40,29 @@ impl DiskConfig {
         cpus: u32,
         notice: impl Fn(&str) + Clone + Send + Sync + 'static,
     ) -> VirtioConfig {
+        let queues = u16::try_from(cpus)
+            .unwrap_or(MAX_QUEUES)
+            .clamp(1, MAX_QUEUES);
+        self.device_with(queues, notice)
+    }
+
+    /// As [`device`](Self::device), with so many queues.
+    pub(crate) fn device_with(
+        self,
+        queues: u16,
+        notice: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> VirtioConfig {
         let name = format!("disk {}", self.path.display());
-        VirtioConfig::new(name, move || self.make(cpus, notice.clone()))
+        let description = Description::Disk {
+            config: self.clone(),
+            queues,
+        };
+        VirtioConfig::described(name, description, move || self.make(queues, notice.clone()))
     }
 
     fn make<N: Fn(&str) + Send>(
         &self,
-        cpus: u32,
+        queues: u16,
         notice: N,
     ) -> Result<Block<Noticing<N>>, DeviceFailure> {
         let disk = FileDisk::open(FileDiskConfig {
@@ -52,9 +71,7 @@ impl DiskConfig {
             ..FileDiskConfig::new(&self.path)
         })?;
         let config = BlockConfig {
-            queues: u16::try_from(cpus)
-                .unwrap_or(MAX_QUEUES)
-                .clamp(1, MAX_QUEUES),
+            queues,
             id: self.id.clone(),
             rate: self.rate,
             ..BlockConfig::default()

@@ -7,6 +7,8 @@ use goldcrest_bus::{BusError, Range};
 use goldcrest_memory::MemoryError;
 use goldcrest_vcpu::VcpuError;
 
+use crate::SnapshotError;
+
 /// Why a machine could not be made, or not be run to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,6 +51,9 @@ pub enum MonitorError {
         /// How many are possible.
         max: usize,
     },
+    /// The host gives no random numbers.
+    #[error("cannot get random numbers from the host")]
+    Random(#[source] io::Error),
     /// An impossible number of CPUs.
     #[error("{cpus} CPUs are not possible: choose from 1 to {max}")]
     Cpus {
@@ -57,6 +62,9 @@ pub enum MonitorError {
         /// How many are possible.
         max: u32,
     },
+    /// A snapshot could not be restored.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// No CPU said how the machine ended.
     #[error("the machine ended without a CPU saying why")]
     NoCpu,

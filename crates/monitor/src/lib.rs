@@ -41,12 +41,14 @@ mod device_loop;
 mod disk;
 mod error;
 mod events;
+mod generation;
 mod hypercalls;
 mod input;
 mod machine;
 mod net;
 mod options;
 mod outcome;
+mod snapshot;
 mod solo5;
 mod test_machine;
 mod timeline;
@@ -61,10 +63,16 @@ pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};
 pub use disk::DiskConfig;
 pub use error::MonitorError;
+/// By which a memory file is known.
+pub use goldcrest_memory::image::ImageId;
 pub use machine::{Machine, run};
 pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
+pub use snapshot::{
+    DeviceInfo, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind,
+    SnapshotReport, WallClock,
+};
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use timeline::{Stage, Timeline};
 pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device};

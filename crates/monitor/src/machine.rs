@@ -13,7 +13,7 @@ use goldcrest_chipset::{
     power, rtc, serial,
 };
 use goldcrest_irq::{FanOut, Ioapic, IrqLine, Pic, ioapic, pic};
-use goldcrest_memory::GuestRam;
+use goldcrest_memory::{GuestRam, MemoryConfig};
 use goldcrest_vcpu::cpuid::Cpuid;
 use goldcrest_vcpu::kvm::MSR_KVM_SYSTEM_TIME_NEW;
 use goldcrest_vcpu::{Exit, Hypervisor, Vcpu, VcpuError, Vm};
@@ -24,8 +24,10 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
+use crate::snapshot::{Saved, Subject};
 use crate::{
-    MachineConfig, MachineKind, MonitorError, OnReset, Outcome, Stage, Wiring, solo5, test_machine,
+    Control, CustomDevice, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
+    Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation, solo5, test_machine,
     virtio,
 };
 
@@ -57,17 +59,20 @@ pub fn run<H: Hypervisor>(hypervisor: &H, config: &MachineConfig) -> Result<Outc
 }
 
 /// A machine that is ready to run.
-pub struct Machine<'a, V: Vm> {
-    config: &'a MachineConfig,
+pub struct Machine<V: Vm> {
+    control: Arc<Control>,
+    timeline: Option<Timeline>,
+    timeout: Option<Duration>,
     vcpus: Vec<V::Vcpu>,
     board: Arc<Board>,
     events: Arc<EventThreads>,
-    loaded: Loaded,
-    /// Kept for as long as its CPUs: devices signal interrupts through it.
-    _vm: V,
+    /// How the image was loaded, if it was.
+    loaded: Option<Loaded>,
+    /// What is saved of it.
+    subject: Arc<Subject>,
 }
 
-impl<'a, V: Vm> Machine<'a, V> {
+impl<V: Vm> Machine<V> {
     /// Makes the machine, with the image loaded and the first CPU at its first instruction.
     ///
     /// # Errors
@@ -75,7 +80,7 @@ impl<'a, V: Vm> Machine<'a, V> {
     /// [`MonitorError`] if anything in the configuration is not possible.
     pub fn new<H: Hypervisor<Vm = V>>(
         hypervisor: &H,
-        config: &'a MachineConfig,
+        config: &MachineConfig,
     ) -> Result<Self, MonitorError> {
         let mark = |stage| {
             if let Some(timeline) = &config.timeline {
@@ -87,9 +92,7 @@ impl<'a, V: Vm> Machine<'a, V> {
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
-        let mut vcpus = (0..config.cpus)
-            .map(|id| vm.create_vcpu(id, &Cpuid::default()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut vcpus = create_vcpus(&vm, config.cpus)?;
         mark(Stage::VcpuCreated);
         let large = config.memory.size >= LARGE_MEMORY;
         let gigabyte_pages = large && hypervisor.cpuid()?.has_gigabyte_pages();
@@ -110,21 +113,103 @@ impl<'a, V: Vm> Machine<'a, V> {
         }
         let hypercalls = hypercalls::devices(config, &ram, &loaded, attached)?;
         let ioapic = Ioapic::new(vm.msi_sink());
-        let (board, events) = board(config, &ram, &mmio, ioapic, hypercalls)?;
+        let fittings = Fittings {
+            output: &config.output,
+            input: config.input.as_ref(),
+            control: &config.control,
+            machine: config.machine,
+            cpus: config.cpus,
+            devices: &config.devices,
+            virtio: &config.virtio,
+        };
+        let (board, events) = board(&fittings, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
         Ok(Self {
-            config,
+            control: config.control.clone(),
+            timeline: config.timeline.clone(),
+            timeout: config.timeout,
             vcpus,
+            subject: subject(
+                &board,
+                ram,
+                config.memory,
+                vm,
+                config.cpus,
+                loaded.generation_id,
+            ),
             board,
             events,
-            loaded,
-            _vm: vm,
+            loaded: Some(loaded),
         })
     }
 
-    /// How the image was loaded.
-    pub fn loaded(&self) -> &Loaded {
-        &self.loaded
+    /// Makes the machine that a snapshot is of: when [`run`](Self::run), it goes on where it was saved.
+    ///
+    /// # Errors
+    ///
+    /// [`MonitorError`] if the files are not a snapshot, or anything that it needs is not possible here. No guest
+    /// instruction has run then, and nothing is left of it.
+    pub fn restore<H: Hypervisor<Vm = V>>(
+        hypervisor: &H,
+        config: &RestoreConfig,
+    ) -> Result<Self, MonitorError> {
+        let mark = |stage| {
+            if let Some(timeline) = &config.timeline {
+                timeline.mark(stage);
+            }
+        };
+        let saved = Saved::open(config)?;
+        let cpus = u32::try_from(saved.state.cpus.len()).unwrap_or(u32::MAX);
+        check_cpus(hypervisor, cpus)?;
+        let (ram, memory) = (saved.ram.clone(), saved.state.memory.config);
+        let generation_id = saved.state.generation_id;
+        mark(Stage::MemoryReserved);
+        let vm = hypervisor.create_vm(&ram)?;
+        mark(Stage::VmCreated);
+        let mut vcpus = create_vcpus(&vm, cpus)?;
+        mark(Stage::VcpuCreated);
+        let virtio = saved.virtio(config)?;
+        let fittings = Fittings {
+            output: &config.output,
+            input: config.input.as_ref(),
+            control: &config.control,
+            machine: MachineKind::Standard,
+            cpus,
+            devices: &[],
+            virtio: &virtio,
+        };
+        let mmio = virtio::announced(virtio.len())?;
+        let ioapic = Ioapic::new(vm.msi_sink());
+        let (board, events) = board(&fittings, &ram, &mmio, ioapic, Vec::new())?;
+        saved.restore(&board, &mut vcpus, &vm, config)?;
+        // What the guest or the host has left to be done.
+        for device in &board.virtio {
+            device.slot.wake();
+        }
+        board
+            .serial
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .look_for_input();
+        if config.paused {
+            config.control.pause();
+        }
+        mark(Stage::VcpuReady);
+        Ok(Self {
+            control: config.control.clone(),
+            timeline: config.timeline.clone(),
+            timeout: config.timeout,
+            vcpus,
+            subject: subject(&board, ram, memory, vm, cpus, generation_id),
+            board,
+            events,
+            loaded: None,
+        })
+    }
+
+    /// How the image was loaded; nothing for a machine that was restored.
+    pub fn loaded(&self) -> Option<&Loaded> {
+        self.loaded.as_ref()
     }
 
     /// Runs the machine to its end, CPU 0 on this thread.
@@ -133,41 +218,72 @@ impl<'a, V: Vm> Machine<'a, V> {
     ///
     /// [`MonitorError`] if the host failed it.
     pub fn run(self) -> Result<Outcome, MonitorError> {
-        let timeout = self.config.timeout;
+        let timeout = self.timeout;
         self.run_for(timeout)
     }
 
     fn run_for(self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
         let Self {
-            config,
+            control,
+            timeline,
             mut vcpus,
             board,
             events,
             loaded,
-            _vm,
+            subject,
+            ..
         } = self;
         let kickers: Vec<_> = vcpus.iter().map(Vcpu::kicker).collect();
         if let Some(first) = kickers.first() {
             board.wake.connect(first.clone());
         }
         if let Some(timeout) = timeout {
-            let deadline = Deadline::new(timeout, config.control.clone())
+            let deadline = Deadline::new(timeout, control.clone())
                 .map_err(events_error("set the time-out"))?;
             events
                 .start(board.clone(), || Ok(Box::new(deadline)))
                 .map_err(events_error("start the event loop"))?;
         }
         // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
-        config.control.attach(kickers);
+        control.attach(kickers);
+        control.set_subject(Some(subject.clone()));
         run_cpus(&mut vcpus, &board);
+        control.set_subject(None);
         drop(events);
-        if let (Some(timeline), Some(vcpu)) = (&config.timeline, vcpus.first()) {
-            guest_marks(timeline, vcpu, &loaded, &board);
+        if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
+            if let Some(loaded) = &loaded {
+                guest_marks(timeline, vcpu, loaded, &board);
+            }
             timeline.mark(Stage::MachineEnded);
         }
-        config.control.attach(Vec::new());
+        control.attach(Vec::new());
         board.end.take().unwrap_or(Err(MonitorError::NoCpu))
     }
+}
+
+fn create_vcpus<V: Vm>(vm: &V, count: u32) -> Result<Vec<V::Vcpu>, VcpuError> {
+    (0..count)
+        .map(|id| vm.create_vcpu(id, &Cpuid::default()))
+        .collect()
+}
+
+/// What can be saved of a machine; it keeps the hypervisor's part of it, by which devices signal interrupts.
+fn subject<V: Vm>(
+    board: &Arc<Board>,
+    ram: GuestRam,
+    memory: MemoryConfig,
+    vm: V,
+    cpus: u32,
+    generation_id: Option<u64>,
+) -> Arc<Subject> {
+    Arc::new(Subject {
+        board: board.clone(),
+        ram,
+        memory,
+        clock: Box::new(move || vm.clock()),
+        cpus: usize::try_from(cpus).unwrap_or(usize::MAX),
+        generation_id,
+    })
 }
 
 fn run_cpus<C: Vcpu>(vcpus: &mut [C], board: &Board) {
@@ -206,6 +322,7 @@ fn load(
             .ok()
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0),
+        generation_id: generation::fresh()?,
         gigabyte_pages,
         // Whether there is one shows when it is enabled.
         pvclock: true,
@@ -230,6 +347,7 @@ fn hardware<'a>(
         mmio,
         solo5,
         announce: config.announce,
+        generation_interrupt: Some(generation::INTERRUPT),
         ..Hardware::default()
     }
 }
@@ -265,9 +383,20 @@ fn start(vcpu: &mut impl Vcpu, loaded: &Loaded, ram: &GuestRam) -> Result<(), Mo
     }
 }
 
+/// What a machine's devices are made from.
+pub(crate) struct Fittings<'a> {
+    output: &'a Output,
+    input: Option<&'a Input>,
+    control: &'a Arc<Control>,
+    machine: MachineKind,
+    pub(crate) cpus: u32,
+    devices: &'a [CustomDevice],
+    virtio: &'a [VirtioConfig],
+}
+
 /// The devices on their buses.
 fn board(
-    config: &MachineConfig,
+    config: &Fittings<'_>,
     ram: &GuestRam,
     mmio: &[MmioDevice],
     ioapic: Ioapic,
@@ -285,19 +414,22 @@ fn board(
     let doorbell = Doorbell::new(ram.memory().clone(), output);
     ports.add("serial", serial::RANGE, serial.clone())?;
     ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;
-    ports.add("rtc", rtc::RANGE, shared(Rtc::new(SystemClock)))?;
-    ports.add("i8042", i8042::RANGE, shared(I8042::default()))?;
+    let (rtc, i8042) = (shared(Rtc::new(SystemClock)), shared(I8042::default()));
+    ports.add("rtc", rtc::RANGE, rtc.clone())?;
+    ports.add("i8042", i8042::RANGE, i8042.clone())?;
     ports.add("power", power::RANGE, shared(Power::default()))?;
     for (first, device) in pic.ports() {
         ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
     ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+    let mut unsaved = Vec::new();
     for HypercallPort {
         name,
         range,
         device,
     } in hypercalls
     {
+        unsaved.push(format!("the guest of {name}"));
         ports.add(name, range, device)?;
     }
     let mut memory = Bus::new("memory");
@@ -307,19 +439,31 @@ fn board(
         shared(ioapic.clone()),
     )?;
     if config.machine == MachineKind::Test {
-        test_machine::add_devices(config, &isa, &mut ports, &mut memory)?;
+        unsaved.push("a machine for test kernels".to_owned());
+        test_machine::add_devices(config.cpus, ram.size(), &isa, &mut ports, &mut memory)?;
     }
     let wiring = Wiring { ram, isa: &isa };
-    for device in &config.devices {
+    for device in config.devices {
+        unsaved.push(format!("device {}", device.name()));
         device.add(&wiring, &mut ports, &mut memory)?;
     }
     let devices = Arc::new(DeviceLoop::default());
-    virtio::attach(&config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    let virtio = virtio::attach(config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    for device in virtio.iter().filter(|device| device.saved.is_none()) {
+        unsaved.push(format!("device {}", device.id));
+    }
     let board = Arc::new(Board {
         ports,
         memory,
         ioapic,
         pic,
+        serial: serial.clone(),
+        rtc,
+        i8042,
+        virtio,
+        generation: isa.line(generation::INTERRUPT),
+        unsaved,
+        saved: Mutex::default(),
         wake,
         view: ram.view(),
         control: config.control.clone(),
@@ -333,12 +477,12 @@ fn board(
 
 /// Has the serial port's input read from when the guest first listens to it, and not before.
 fn feed_input(
-    config: &MachineConfig,
+    config: &Fittings<'_>,
     serial: &Arc<Mutex<Serial>>,
     board: &Arc<Board>,
     events: &Arc<EventThreads>,
 ) {
-    let Some(input) = config.input.clone() else {
+    let Some(input) = config.input.cloned() else {
         return;
     };
     let control = config.control.clone();

@@ -7,12 +7,15 @@ use goldcrest_rate_limiter::RateConfig;
 use goldcrest_usernet::{Action, DnsConfig, Network, NetworkConfig, Rule};
 use goldcrest_virtio_net::{MacAddress, Net, NetConfig as CardConfig, NetError, Tap, TapConfig};
 
+use serde::{Deserialize, Serialize};
+
 use crate::VirtioConfig;
 use crate::options::{OptionError, parts};
+use crate::snapshot::Description;
 use crate::user_net::UserNet;
 
 /// A network card.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NetConfig {
     /// What is at the other end of its wire.
     pub link: NetLink,
@@ -29,7 +32,7 @@ pub struct NetConfig {
 }
 
 /// What a network card is connected to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum NetLink {
     /// A tap of the host with this name.
     Tap(String),
@@ -99,6 +102,10 @@ impl NetConfig {
             Some(mac) => mac,
             None => MacAddress::random()?,
         };
+        let description = Description::Net(Self {
+            mac: Some(mac),
+            ..self.clone()
+        });
         let card = CardConfig {
             mac: Some(mac),
             mtu: self.mtu,
@@ -110,13 +117,13 @@ impl NetConfig {
             NetLink::Tap(name) => {
                 let mut config = TapConfig::new(&name);
                 config.queues = self.queues;
-                VirtioConfig::new(format!("net {name}"), move || {
+                VirtioConfig::described(format!("net {name}"), description, move || {
                     Ok(Net::new(Tap::open(&config)?, &card)?)
                 })
             }
             NetLink::User(mut network) => {
                 network.mtu = self.mtu.unwrap_or(network.mtu);
-                VirtioConfig::new("net user", move || {
+                VirtioConfig::described("net user", description, move || {
                     let network = Network::new((*network).clone())?;
                     Ok(Net::new(UserNet::new(network), &card)?)
                 })

@@ -1,5 +1,6 @@
 //! virtio devices of a machine: what a configuration says of them, and how they come to be on the memory bus.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use goldcrest_boot::MmioDevice;
 use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
+use goldcrest_snapshot::{EnvelopeError, Part, Snapshot};
 use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
@@ -16,6 +18,7 @@ use goldcrest_virtio_rng::{Entropy, HostSource};
 use crate::MonitorError;
 use crate::batching::Batching;
 use crate::device_loop::{DeviceLoop, Wanted};
+use crate::snapshot::{Description, Saver};
 
 /// Where the first device's registers are; each device has a page.
 const FIRST: u32 = 0xd000_0000;
@@ -35,7 +38,10 @@ pub const MAX_VIRTIO_DEVICES: usize = INTERRUPTS.len();
 /// A virtio device that a machine has.
 pub struct VirtioConfig {
     name: String,
+    id: Option<String>,
     make: Box<Make>,
+    /// What it is saved as; nothing for a device whose state nobody knows.
+    description: Option<(Description, Saver)>,
 }
 
 type Make = dyn Fn(&GuestRam, IrqLine) -> Result<Box<dyn Attachable>, DeviceFailure> + Send + Sync;
@@ -51,9 +57,33 @@ impl VirtioConfig {
     ) -> Self {
         Self {
             name: name.into(),
+            id: None,
             make: Box::new(move |ram, line| {
                 Ok(Box::new(Mmio::new(make()?, ram.memory().clone(), line)))
             }),
+            description: None,
+        }
+    }
+
+    /// As [`new`](Self::new), of a device that can be saved, and be made again from `description`.
+    pub(crate) fn described<D: VirtioDevice + Snapshot + 'static>(
+        name: impl Into<String>,
+        description: Description,
+        make: impl Fn() -> Result<D, DeviceFailure> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            description: Some((description, Saver::of::<D>())),
+            ..Self::new(name, make)
+        }
+    }
+
+    /// The name by which the device is bound anew when a snapshot of its machine is restored
+    /// ([`Rebinding`](crate::Rebinding)). Without one it is its kind and a number: `disk0`, `disk1`, `net0`.
+    #[must_use]
+    pub fn with_id(self, id: impl Into<String>) -> Self {
+        Self {
+            id: Some(id.into()),
+            ..self
         }
     }
 }
@@ -68,7 +98,7 @@ impl fmt::Debug for VirtioConfig {
 
 /// A source of entropy: the host's.
 pub fn entropy_device() -> VirtioConfig {
-    VirtioConfig::new("rng", || Ok(Entropy::new(HostSource)))
+    VirtioConfig::described("rng", Description::Entropy, || Ok(Entropy::new(HostSource)))
 }
 
 /// How `count` devices are announced to the guest.
@@ -104,7 +134,8 @@ pub(crate) fn attach(
     isa: &FanOut,
     bus: &mut Bus,
     events: &Arc<DeviceLoop>,
-) -> Result<(), MonitorError> {
+) -> Result<Vec<Placed>, MonitorError> {
+    let mut devices: Vec<Placed> = Vec::with_capacity(configs.len());
     for (config, place) in configs.iter().zip(announced) {
         let device = (config.make)(ram, isa.line(place.interrupt)).map_err(|source| {
             MonitorError::Device {
@@ -115,13 +146,43 @@ pub(crate) fn attach(
         let range = Range::new(place.base.into(), place.len.into())?;
         let slot = Arc::new(Slot::new(device, events.clone()));
         events.add(Arc::downgrade(&slot));
-        bus.add(config.name.as_str(), range, shared(Registers(slot)))?;
+        bus.add(config.name.as_str(), range, shared(Registers(slot.clone())))?;
+        devices.push(Placed {
+            id: config.id(&devices),
+            saved: config.description.clone(),
+            slot,
+        });
     }
-    Ok(())
+    Ok(devices)
+}
+
+/// A device at its place.
+pub(crate) struct Placed {
+    pub(crate) id: String,
+    /// What it is saved as, if it can be.
+    pub(crate) saved: Option<(Description, Saver)>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl VirtioConfig {
+    /// Its name, if it is given one, else its kind and how many of that kind come before it.
+    fn id(&self, before: &[Placed]) -> String {
+        let (id, description) = match (&self.id, &self.description) {
+            (Some(id), _) => return id.clone(),
+            (None, Some((description, _))) => (description.kind(), description),
+            (None, None) => return self.name.clone(),
+        };
+        let same = |placed: &&Placed| {
+            let other = placed.saved.as_ref().map(|(other, _)| other.kind());
+            other == Some(description.kind())
+        };
+        format!("{id}{}", before.iter().filter(same).count())
+    }
 }
 
 /// A device behind its transport.
-trait Attachable: Device {
+trait Attachable: Device + Any {
+    fn quiesce(&mut self);
     fn batches(&self, index: u16) -> Option<Work>;
     fn interrupt(&self) -> Interrupt;
     fn defer_queue(&mut self, index: u16) -> bool;
@@ -130,7 +191,11 @@ trait Attachable: Device {
     fn waits(&self, waits: &mut Waits);
 }
 
-impl<D: VirtioDevice> Attachable for Mmio<D> {
+impl<D: VirtioDevice + 'static> Attachable for Mmio<D> {
+    fn quiesce(&mut self) {
+        Mmio::quiesce(self);
+    }
+
     fn batches(&self, index: u16) -> Option<Work> {
         self.core().device().batches(index)
     }
@@ -194,6 +259,34 @@ impl Slot {
         self.with(|attached| look(&attached.wanted));
     }
 
+    /// Has the device finish what it has begun, and begin nothing else for as long as the result lives.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.leave_all(self.notified.swap(0, Ordering::SeqCst));
+        attached.device.quiesce();
+        attached.tell();
+        Held {
+            attached: Some(attached),
+            slot: self,
+        }
+    }
+
+    /// Puts a saved state into the device, which was just made.
+    pub(crate) fn restore(&self, saver: Saver, state: &Part) -> Result<(), EnvelopeError> {
+        self.with(|attached| {
+            let device: &mut dyn Any = &mut *attached.device;
+            saver.restore(device, state)
+        })
+    }
+
+    /// Has the device, which was restored, look what there is to do, and the loop what it waits for.
+    pub(crate) fn wake(&self) {
+        self.with(|attached| {
+            attached.device.process_events();
+            attached.tell();
+        });
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Attached) -> T) -> T {
         let result = work(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner));
         self.leave_notified();
@@ -228,6 +321,33 @@ impl Slot {
             Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+}
+
+/// A device that does nothing meanwhile.
+pub(crate) struct Held<'a> {
+    /// Always there, until this is dropped.
+    attached: Option<MutexGuard<'a, Attached>>,
+    slot: &'a Slot,
+}
+
+impl Held<'_> {
+    /// The device's state.
+    pub(crate) fn save(&self, saver: Saver) -> Result<Part, EnvelopeError> {
+        match &self.attached {
+            Some(attached) => {
+                let device: &dyn Any = &*attached.device;
+                saver.save(device)
+            }
+            None => saver.save(&()),
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.attached = None;
+        self.slot.leave_notified();
     }
 }
 

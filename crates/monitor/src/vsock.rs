@@ -6,11 +6,13 @@ use goldcrest_virtio_vsock::VsockConfig;
 
 use crate::VirtioConfig;
 use crate::options::{OptionError, parts};
+use crate::snapshot::Description;
 
 /// Sockets of the guest's, with Unix sockets on the host.
 pub fn vsock_device(config: VsockConfig) -> VirtioConfig {
     let name = format!("vsock {}", config.path.display());
-    VirtioConfig::new(name, move || Ok(config.build()?))
+    let description = Description::Vsock((&config).into());
+    VirtioConfig::described(name, description, move || Ok(config.build()?))
 }
 
 const FORM: &str = "cid=N,uds=PATH[,streams=N], for example cid=3,uds=/run/guest.sock";

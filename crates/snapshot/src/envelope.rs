@@ -11,6 +11,9 @@
 //!
 //! Numbers are little-endian.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::{RestoreError, Snapshot};
 
 const MAGIC: [u8; 4] = *b"GCS1";
@@ -81,15 +84,29 @@ pub enum EnvelopeError {
 ///
 /// [`EnvelopeError::TooLong`] or [`EnvelopeError::Payload`] if the state cannot be encoded.
 pub fn seal<S: Snapshot>(object: &S) -> Result<Vec<u8>, EnvelopeError> {
-    let kind_len = u8::try_from(S::KIND.len()).map_err(|_| EnvelopeError::TooLong(S::KIND))?;
-    let payload = postcard::to_allocvec(&object.save()).map_err(payload_error::<S>)?;
-    let payload_len = u32::try_from(payload.len()).map_err(|_| EnvelopeError::TooLong(S::KIND))?;
+    seal_state(S::KIND, S::VERSION, &object.save())
+}
 
-    let mut bytes = Vec::with_capacity(payload.len() + S::KIND.len() + 15);
+/// As [`seal`], of a state that is not one object's.
+///
+/// # Errors
+///
+/// As for [`seal`].
+pub fn seal_state<T: Serialize>(
+    kind: &'static str,
+    version: u16,
+    state: &T,
+) -> Result<Vec<u8>, EnvelopeError> {
+    let kind_len = u8::try_from(kind.len()).map_err(|_| EnvelopeError::TooLong(kind))?;
+    let payload =
+        postcard::to_allocvec(state).map_err(|source| EnvelopeError::Payload { kind, source })?;
+    let payload_len = u32::try_from(payload.len()).map_err(|_| EnvelopeError::TooLong(kind))?;
+
+    let mut bytes = Vec::with_capacity(payload.len() + kind.len() + 15);
     bytes.extend(MAGIC);
     bytes.push(kind_len);
-    bytes.extend(S::KIND.as_bytes());
-    bytes.extend(S::VERSION.to_le_bytes());
+    bytes.extend(kind.as_bytes());
+    bytes.extend(version.to_le_bytes());
     bytes.extend(payload_len.to_le_bytes());
     bytes.extend(payload);
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
@@ -103,6 +120,19 @@ pub fn seal<S: Snapshot>(object: &S) -> Result<Vec<u8>, EnvelopeError> {
 /// Any [`EnvelopeError`] if `bytes` is not exactly one intact envelope of this kind and version; `object` is unchanged
 /// then.
 pub fn open<S: Snapshot>(object: &mut S, bytes: &[u8]) -> Result<(), EnvelopeError> {
+    Ok(object.restore(open_state(S::KIND, S::VERSION, bytes)?)?)
+}
+
+/// As [`open`], of a state that is not one object's: it is not checked beyond its form.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn open_state<T: DeserializeOwned>(
+    expected_kind: &'static str,
+    expected_version: u16,
+    bytes: &[u8],
+) -> Result<T, EnvelopeError> {
     let mut rest = Reader { bytes, offset: 0 };
     if rest.array()? != MAGIC {
         return Err(EnvelopeError::Magic);
@@ -123,32 +153,28 @@ pub fn open<S: Snapshot>(object: &mut S, bytes: &[u8]) -> Result<(), EnvelopeErr
     if trailing != 0 {
         return Err(EnvelopeError::Trailing(trailing));
     }
-    if kind != S::KIND.as_bytes() {
+    if kind != expected_kind.as_bytes() {
         return Err(EnvelopeError::Kind {
             found: String::from_utf8_lossy(kind).into_owned(),
-            expected: S::KIND,
+            expected: expected_kind,
         });
     }
-    if version != S::VERSION {
+    if version != expected_version {
         return Err(EnvelopeError::Version {
-            kind: S::KIND,
+            kind: expected_kind,
             found: version,
-            expected: S::VERSION,
+            expected: expected_version,
         });
     }
     let (state, unread) =
-        postcard::take_from_bytes::<S::State>(payload).map_err(payload_error::<S>)?;
+        postcard::take_from_bytes(payload).map_err(|source| EnvelopeError::Payload {
+            kind: expected_kind,
+            source,
+        })?;
     if !unread.is_empty() {
         return Err(EnvelopeError::Trailing(unread.len()));
     }
-    Ok(object.restore(state)?)
-}
-
-fn payload_error<S: Snapshot>(source: postcard::Error) -> EnvelopeError {
-    EnvelopeError::Payload {
-        kind: S::KIND,
-        source,
-    }
+    Ok(state)
 }
 
 struct Reader<'a> {

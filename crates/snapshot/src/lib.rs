@@ -35,8 +35,10 @@
 //! value before it believes it, and leaves the object as it was if it refuses.
 
 mod envelope;
+mod part;
 
-pub use envelope::{EnvelopeError, open, seal};
+pub use envelope::{EnvelopeError, open, open_state, seal, seal_state};
+pub use part::Part;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

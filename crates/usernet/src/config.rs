@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Forward, IpNet, Rule, UsernetError};
 
 /// The smallest MTU: what every link of IPv6 carries (RFC 8200 §5).
@@ -15,7 +17,7 @@ pub(crate) const MIN_RING: usize = 16 << 10;
 pub(crate) const MAX_RING: usize = 4 << 20;
 
 /// A network for one guest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NetworkConfig {
     /// The addresses of IPv4.
     pub ipv4: Ipv4Config,
@@ -42,7 +44,7 @@ pub struct NetworkConfig {
 }
 
 /// The addresses of IPv4.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Ipv4Config {
     /// The guest's address, which DHCP gives it.
     pub guest: Ipv4Addr,
@@ -55,7 +57,7 @@ pub struct Ipv4Config {
 }
 
 /// The addresses of IPv6.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Ipv6Config {
     /// The network, of 64 bits, in which the guest chooses its address.
     pub network: Ipv6Addr,
@@ -66,7 +68,7 @@ pub struct Ipv6Config {
 }
 
 /// Where queries for names go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DnsConfig {
     /// To the resolvers in the host's `/etc/resolv.conf`, which is read again when it changes. They may be on the host's
     /// loopback.
@@ -78,7 +80,7 @@ pub enum DnsConfig {
 }
 
 /// How much there can be of everything.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Limits {
     /// Connections of TCP.
     pub tcp_flows: usize,

@@ -5,13 +5,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Protocol, UsernetError};
 
 /// A port of the host that leads to one of the guest.
 ///
 /// Its text is `tcp:8080:80`, with the host's port first, or `udp:192.0.2.1:53:5353` with the address that is listened
 /// on; an address of IPv6 is in brackets, as in `tcp:[::1]:8080:80`. Without one it is 127.0.0.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     /// Of which protocol.
     pub protocol: Protocol,

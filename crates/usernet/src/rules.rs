@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::UsernetError;
 
 /// What is done with a connection that a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// It is made.
     Allow,
@@ -17,7 +19,7 @@ pub enum Action {
 }
 
 /// What has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     /// The Transmission Control Protocol.
     Tcp,
@@ -35,10 +37,23 @@ impl fmt::Display for Protocol {
 }
 
 /// A network: all addresses that begin with the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(IpAddr, u8)", into = "(IpAddr, u8)")]
 pub struct IpNet {
     address: IpAddr,
     prefix: u8,
+}
+
+impl From<(IpAddr, u8)> for IpNet {
+    fn from((address, prefix): (IpAddr, u8)) -> Self {
+        Self::new(address, prefix)
+    }
+}
+
+impl From<IpNet> for (IpAddr, u8) {
+    fn from(net: IpNet) -> Self {
+        (net.address, net.prefix)
+    }
 }
 
 impl IpNet {
@@ -80,7 +95,7 @@ impl fmt::Display for IpNet {
 ///
 /// Its text is an address or a network, with or without ports, and with or without the protocol before it:
 /// `10.0.0.0/8`, `192.168.1.7:80-90`, `[fd00::1]:53`, `udp:[fd00::/64]:53`. Behind `!` it denies, else it allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// What is done.
     pub action: Action,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::BalloonError;
 use crate::spec::{PAGE, feature};
 
@@ -11,7 +13,7 @@ pub const MAX_TARGET: u64 = u32::MAX as u64 * PAGE;
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a balloon does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalloonConfig {
     /// How many bytes of its memory the guest is to put into the balloon: a multiple of 4 KiB.
     pub target: u64,

@@ -102,7 +102,7 @@ impl Bootable for Multiboot<'_> {
             Some(elf) => SectionTable::place(&mut loader, elf)?,
             None => None,
         };
-        loader.write_acpi(config.cpus, hardware)?;
+        loader.write_acpi(config, hardware)?;
         let info = info1::write(&mut loader, &cmdline, &modules, sections.as_ref())?;
         Ok(Loaded {
             protocol: Protocol::Multiboot,
@@ -111,6 +111,7 @@ impl Bootable for Multiboot<'_> {
             msrs: Vec::new(),
             boot_info: Some(info),
             pvclock: None,
+            generation_id: hardware.generation_id(),
             cpuid: true,
             hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),

@@ -136,7 +136,7 @@ impl Bootable for Multiboot2<'_> {
             None => None,
         };
         let mut rsdp = [0; RSDP_SIZE];
-        let rsdp_at = loader.write_acpi(config.cpus, hardware)?;
+        let rsdp_at = loader.write_acpi(config, hardware)?;
         let read = ram.view().read(rsdp_at, &mut rsdp);
         read.map_err(BootError::memory("the ACPI tables"))?;
         let information = Information {
@@ -154,6 +154,7 @@ impl Bootable for Multiboot2<'_> {
             msrs: Vec::new(),
             boot_info: Some(info),
             pvclock: None,
+            generation_id: hardware.generation_id(),
             cpuid: true,
             hypercalls: Hypercalls::None,
             areas: loader.areas.into_used(),

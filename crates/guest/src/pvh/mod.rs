@@ -31,7 +31,7 @@ const LIMIT: u64 = 4 << 30;
 const MAX_REGIONS: usize = 64;
 
 /// [`BootInfo::size`].
-const BOOT_INFO_SIZE: u32 = 144;
+const BOOT_INFO_SIZE: u32 = 160;
 const _: () = assert!(BOOT_INFO_SIZE as usize == size_of::<BootInfo>());
 
 /// The first page that is not of the image.
@@ -191,6 +191,7 @@ unsafe fn write_boot_info(layout: &Layout, info: &StartInfo, free: &[Range]) {
         cpus: 1,
         reserved: 0,
         marks: [0; boot_info::mark::COUNT],
+        generation_id: [0; 16],
     };
     // SAFETY: the page is the layout's.
     unsafe { stub::pointer::<BootInfo>(layout.boot_info).write(boot_info) };

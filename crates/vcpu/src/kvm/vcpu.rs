@@ -1,16 +1,14 @@
 //! A virtual CPU on KVM.
 
+mod saved;
+
 use std::sync::Arc;
 
 use goldcrest_memory::layout::LOCAL_APIC;
 use goldcrest_x86::{Registers, SystemRegisters};
-use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
-    kvm_vcpu_events, kvm_xcr, kvm_xcrs, kvm_xsave,
-};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
-use zerocopy::{FromBytes, IntoBytes};
 
 use super::kick::Kicker;
 use super::{Kvm, call, convert};
@@ -23,6 +21,18 @@ const MAX_ACCESS: usize = 8;
 /// Bits of `IA32_APIC_BASE` after reset (SDM vol. 3A §11.4.3, §11.4.4).
 const BOOT_CPU: u64 = 1 << 8;
 const APIC_ENABLED: u64 = 1 << 11;
+
+/// More parts than any access has: 64 bytes that cross pages, a byte at a time.
+const MAX_PARTS: usize = 128;
+
+/// What `KVM_RUN` is called for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// To run guest code.
+    Run,
+    /// To finish what the last call began, and nothing more.
+    CompleteOnly,
+}
 
 /// A virtual CPU.
 pub struct KvmVcpu {
@@ -65,7 +75,11 @@ impl KvmVcpu {
     }
 
     /// One `KVM_RUN`, and what it returned for. None: go on.
-    fn step(&mut self, handler: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError> {
+    fn step(
+        &mut self,
+        handler: &mut dyn ExitHandler,
+        entry: Entry,
+    ) -> Result<Option<Exit>, VcpuError> {
         let exit = match self.fd.run() {
             Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
                 return Ok(self.port_access(handler));
@@ -95,7 +109,9 @@ impl KvmVcpu {
             }
             Ok(_) => Exit::Unknown(self.fd.get_kvm_run().exit_reason),
             Err(e) if e.errno() == libc::EINTR => {
-                self.kicker.returned();
+                if entry == Entry::Run {
+                    self.kicker.returned();
+                }
                 Exit::Kicked
             }
             // A CPU that waits to be started was woken.
@@ -138,43 +154,29 @@ impl KvmVcpu {
     }
 
     /// Lets an instruction whose access was just served finish, so that registers are those after it (api.rst §4.10).
-    fn complete_access(&mut self) -> Result<(), VcpuError> {
+    /// A wide or page-crossing access comes in parts: `handler` is given those that are left.
+    fn complete_access(
+        &mut self,
+        handler: &mut dyn ExitHandler,
+    ) -> Result<Option<Exit>, VcpuError> {
         self.kicker.only_complete();
-        let result = self.fd.run().map(|_| ());
+        let mut result = Err(VcpuError::Unfinished);
+        for _ in 0..MAX_PARTS {
+            match self.step(handler, Entry::CompleteOnly) {
+                Ok(None) => {}
+                // There is nothing left.
+                Ok(Some(Exit::Kicked)) => {
+                    result = Ok(None);
+                    break;
+                }
+                other => {
+                    result = other;
+                    break;
+                }
+            }
+        }
         self.kicker.completed();
-        match result {
-            Err(e) if e.errno() == libc::EINTR => Ok(()),
-            Err(e) => Err(VcpuError::call("KVM_RUN")(e)),
-            // A wide or page-crossing access comes in parts, and this is the next, which nobody serves here.
-            Ok(()) => Err(VcpuError::Unfinished),
-        }
-    }
-
-    /// All model-specific registers that this CPU lets be read.
-    fn save_msrs(&self) -> Result<Vec<(u32, u64)>, VcpuError> {
-        let list = self
-            .kvm
-            .fd()
-            .get_msr_index_list()
-            .map_err(VcpuError::call("KVM_GET_MSR_INDEX_LIST"))?;
-        let mut saved = Vec::new();
-        let mut rest = list.as_slice();
-        while !rest.is_empty() {
-            let mut msrs = msr_list(rest.iter().map(|&index| (index, 0)))?;
-            // Stops at the first that cannot be read.
-            let count = self
-                .fd
-                .get_msrs(&mut msrs)
-                .map_err(VcpuError::call("KVM_GET_MSRS"))?;
-            saved.extend(
-                msrs.as_slice()
-                    .iter()
-                    .take(count)
-                    .map(|m| (m.index, m.data)),
-            );
-            rest = rest.get(count + 1..).unwrap_or_default();
-        }
-        Ok(saved)
+        result
     }
 }
 
@@ -185,7 +187,7 @@ impl Vcpu for KvmVcpu {
             if let Err(error) = self.external_interrupt(handler) {
                 break Err(error);
             }
-            match self.step(handler) {
+            match self.step(handler, Entry::Run) {
                 Ok(None) => {}
                 Ok(Some(exit)) => break Ok(exit),
                 Err(error) => break Err(error),
@@ -264,83 +266,16 @@ impl Vcpu for KvmVcpu {
         (translation.valid != 0).then_some(translation.physical_address)
     }
 
-    fn save(&mut self) -> Result<VcpuState, VcpuError> {
-        self.complete_access()?;
-        let fd = &self.fd;
-        let cpuid = fd
-            .get_cpuid2(KVM_MAX_CPUID_ENTRIES)
-            .map_err(VcpuError::call("KVM_GET_CPUID2"))?;
-        let sregs = fd.get_sregs().map_err(VcpuError::call("KVM_GET_SREGS"))?;
-        let xcrs = fd.get_xcrs().map_err(VcpuError::call("KVM_GET_XCRS"))?;
-        let xsave = fd.get_xsave().map_err(VcpuError::call("KVM_GET_XSAVE"))?;
-        let local_apic = fd.get_lapic().map_err(VcpuError::call("KVM_GET_LAPIC"))?;
-        let debug = fd
-            .get_debug_regs()
-            .map_err(VcpuError::call("KVM_GET_DEBUGREGS"))?;
-        let events = fd
-            .get_vcpu_events()
-            .map_err(VcpuError::call("KVM_GET_VCPU_EVENTS"))?;
-        let mp_state = fd
-            .get_mp_state()
-            .map_err(VcpuError::call("KVM_GET_MP_STATE"))?;
-        let xcr_count = usize::try_from(xcrs.nr_xcrs).unwrap_or(0);
-        Ok(VcpuState {
-            registers: self.registers()?,
-            system: convert::from_kvm_sregs(&sregs),
-            apic_base: sregs.apic_base,
-            cpuid: convert::from_kvm_cpuid(&cpuid),
-            msrs: self.save_msrs()?,
-            xcrs: xcrs
-                .xcrs
-                .iter()
-                .take(xcr_count)
-                .map(|x| (x.xcr, x.value))
-                .collect(),
-            xsave: xsave.as_bytes().to_vec(),
-            local_apic: local_apic.as_bytes().to_vec(),
-            events: events.as_bytes().to_vec(),
-            debug: debug.as_bytes().to_vec(),
-            mp_state: mp_state.mp_state,
-        })
+    fn finish_access(&mut self, handler: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError> {
+        self.complete_access(handler)
     }
 
-    fn restore(&mut self, state: &VcpuState) -> Result<(), VcpuError> {
-        let xsave: kvm_xsave = parse("XSAVE area", &state.xsave)?;
-        let local_apic: kvm_lapic_state = parse("local APIC", &state.local_apic)?;
-        let events: kvm_vcpu_events = parse("events", &state.events)?;
-        let debug: kvm_debugregs = parse("debug registers", &state.debug)?;
-        let xcrs = xcr_list(&state.xcrs)?;
+    fn save(&mut self) -> Result<VcpuState, VcpuError> {
+        self.save_state()
+    }
 
-        set_cpuid(&self.fd, &state.cpuid)?;
-        let mp_state = kvm_mp_state {
-            mp_state: state.mp_state,
-        };
-        self.fd
-            .set_mp_state(mp_state)
-            .map_err(VcpuError::call("KVM_SET_MP_STATE"))?;
-        self.set_registers(&state.registers)?;
-        self.apic_base = state.apic_base;
-        self.set_system_registers(&state.system)?;
-        self.fd
-            .set_xcrs(&xcrs)
-            .map_err(VcpuError::call("KVM_SET_XCRS"))?;
-        call::set_xsave(&self.fd, &xsave).map_err(VcpuError::call("KVM_SET_XSAVE"))?;
-        self.fd
-            .set_debug_regs(&debug)
-            .map_err(VcpuError::call("KVM_SET_DEBUGREGS"))?;
-        self.fd
-            .set_lapic(&local_apic)
-            .map_err(VcpuError::call("KVM_SET_LAPIC"))?;
-        for msr in &state.msrs {
-            // KVM lists registers that it then lets nobody set to what it gave: those keep their reset value.
-            match self.set_msrs(&[*msr]) {
-                Err(VcpuError::Msr(_)) | Ok(()) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.fd
-            .set_vcpu_events(&events)
-            .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))
+    fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.restore_state(state)
     }
 }
 
@@ -371,33 +306,5 @@ fn msr_list(msrs: impl IntoIterator<Item = (u32, u64)>) -> Result<Msrs, VcpuErro
         what: "MSRs",
         found: entries.len(),
         expected: kvm_bindings::KVM_MAX_MSR_ENTRIES,
-    })
-}
-
-fn xcr_list(xcrs: &[(u32, u64)]) -> Result<kvm_xcrs, VcpuError> {
-    let mut list = kvm_xcrs::default();
-    if xcrs.len() > list.xcrs.len() {
-        return Err(VcpuError::State {
-            what: "XCRs",
-            found: xcrs.len(),
-            expected: list.xcrs.len(),
-        });
-    }
-    for (slot, &(xcr, value)) in list.xcrs.iter_mut().zip(xcrs) {
-        *slot = kvm_xcr {
-            xcr,
-            value,
-            ..kvm_xcr::default()
-        };
-        list.nr_xcrs += 1;
-    }
-    Ok(list)
-}
-
-fn parse<T: FromBytes>(what: &'static str, bytes: &[u8]) -> Result<T, VcpuError> {
-    T::read_from_bytes(bytes).map_err(|_| VcpuError::State {
-        what,
-        found: bytes.len(),
-        expected: size_of::<T>(),
     })
 }

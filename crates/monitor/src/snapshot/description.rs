@@ -1,0 +1,88 @@
+//! What virtio devices were made from, as it is saved: enough to make them anew.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use goldcrest_virtio_balloon::BalloonConfig;
+use goldcrest_virtio_vsock::VsockConfig;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{DiskConfig, NetConfig};
+
+/// What a device is, and which end it has on the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Description {
+    Disk { config: DiskConfig, queues: u16 },
+    Net(NetConfig),
+    Vsock(Sockets),
+    Balloon(BalloonConfig),
+    Entropy,
+    Console(Vec<ConsoleEnd>),
+}
+
+impl Description {
+    /// What people call it, and how its id begins if it is given none.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Disk { .. } => "disk",
+            Self::Net(_) => "net",
+            Self::Vsock(_) => "vsock",
+            Self::Balloon(_) => "balloon",
+            Self::Entropy => "rng",
+            Self::Console(_) => "console",
+        }
+    }
+}
+
+/// Sockets between guest and host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sockets {
+    pub(crate) cid: u64,
+    #[serde(with = "path_bytes")]
+    pub(crate) path: PathBuf,
+    pub(crate) streams: u32,
+    pub(crate) buffers: u64,
+}
+
+impl From<&VsockConfig> for Sockets {
+    fn from(config: &VsockConfig) -> Self {
+        Self {
+            cid: config.cid,
+            path: config.path.clone(),
+            streams: config.streams,
+            buffers: config.buffers,
+        }
+    }
+}
+
+impl From<Sockets> for VsockConfig {
+    fn from(sockets: Sockets) -> Self {
+        let mut config = Self::new(sockets.cid, sockets.path);
+        config.streams = sockets.streams;
+        config.buffers = sockets.buffers;
+        config
+    }
+}
+
+/// The host's end of a console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ConsoleEnd {
+    /// Descriptors of the process, which are gone with it.
+    Streams,
+    Pty,
+    Socket(#[serde(with = "path_bytes")] PathBuf),
+}
+
+/// Paths as their bytes, which need not be text.
+pub(crate) mod path_bytes {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().as_bytes().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Vec::<u8>::deserialize(from).map(|bytes| OsString::from_vec(bytes).into())
+    }
+}
