@@ -29,6 +29,8 @@ Examples:
   goldcrest run unikernel.elf -- --verbose        boot a unikernel with an argument
   goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
   goldcrest run --disk debian.img                 boot what is on a disk
+  goldcrest run --api-sock vm.sock                wait for programs to describe and start a machine
+  goldcrest ctl -s vm.sock status                 what does the machine do?
 ";
 
 const RUN_EXAMPLES: &str = "\
@@ -63,6 +65,15 @@ pub(crate) enum Command {
         /// As if this was asked of `run`
         #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
         format: Option<Protocol>,
+    },
+    /// Ask something of a machine that was started with --api-sock
+    Ctl {
+        /// The machine's socket
+        #[arg(long, short = 's', value_name = "PATH")]
+        api_sock: PathBuf,
+
+        #[command(subcommand)]
+        request: crate::ctl::Request,
     },
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
@@ -244,9 +255,34 @@ pub(crate) struct RunOptions {
     #[arg(long)]
     pub(crate) prefault: bool,
 
+    #[command(flatten)]
+    pub(crate) api: ApiOptions,
+
     /// Arguments for the guest, appended to its command line
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// How programs describe and control the machine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApiOptions {
+    /// Serve the control API at this Unix socket, and wait there for a machine to be described and started
+    ///
+    /// The API is Firecracker's: docs/api.md says what of it there is. What else of a machine can be set here is set there.
+    #[arg(long, value_name = "PATH", conflicts_with = "image")]
+    pub(crate) api_sock: Option<PathBuf>,
+
+    /// The machine's name, by which the API knows it
+    #[arg(long, value_name = "ID", default_value = crate::api::DEFAULT_ID)]
+    pub(crate) id: String,
+
+    /// Start the machine that this file describes: JSON with the bodies of the API's calls
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Serve no API: the file says all
+    #[arg(long, requires = "config_file", conflicts_with = "api_sock")]
+    pub(crate) no_api: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -20,7 +20,7 @@ use crate::args::{self, RunOptions};
 use crate::failure::Failure;
 use crate::terminal::Stdin;
 use crate::timeline::MainReached;
-use crate::{devices, disk_boot, say, signals, terminal, timeline};
+use crate::{api, devices, disk_boot, say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
 static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -43,6 +43,9 @@ pub(crate) fn demo(main_reached: MainReached) -> Result<u8, Failure> {
 
 /// `goldcrest run`.
 pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8, Failure> {
+    if api::is_wanted(options) {
+        return api::run(options);
+    }
     let mut config = configure(options)?;
     if disk_boot::is_wanted(options) {
         disk_boot::check_ring_0()?;
@@ -154,7 +157,10 @@ fn memory_config(options: &RunOptions) -> MemoryConfig {
 }
 
 /// The two ends of the serial port.
-fn serial(target: &Path, taken: &[Metadata]) -> Result<(Output, Option<Input>), Failure> {
+pub(crate) fn serial(
+    target: &Path,
+    taken: &[Metadata],
+) -> Result<(Output, Option<Input>), Failure> {
     match target.to_str() {
         Some("stdio") => Ok((standard_output()?, standard_input()?)),
         Some("none") => Ok((Output::discard(), None)),
@@ -279,8 +285,13 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
     }
     let outcome = goldcrest_monitor::run(&kvm, config)?;
     terminal::restore();
-    Ok(match outcome {
-        Outcome::PowerOff | Outcome::Stopped(StopReason::Escape) => 0,
+    Ok(status(outcome))
+}
+
+/// The exit status for a machine's end, of which more is said if need be.
+pub(crate) fn status(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::PowerOff | Outcome::Stopped(StopReason::Escape | StopReason::Request) => 0,
         Outcome::Exit(status) => u8::try_from(status).unwrap_or(u8::MAX),
         Outcome::Stopped(StopReason::Signal(number)) => SIGNALLED.saturating_add(number),
         Outcome::Stopped(StopReason::Timeout) => {
@@ -298,5 +309,5 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
             say(&format!("goldcrest: {outcome}\n"));
             1
         }
-    })
+    }
 }

@@ -3,12 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::time::{Duration, Instant};
 
 use goldcrest_vcpu::Kick;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::device_loop::DeviceLoop;
+use crate::virtio::Slot;
 use crate::{SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
 
 /// Why a machine was stopped.
@@ -20,6 +22,8 @@ pub enum StopReason {
     Timeout,
     /// The person at the terminal typed `Ctrl-a x`.
     Escape,
+    /// A program asked for it.
+    Request,
 }
 
 /// Stops and pauses a machine. One control serves one machine at a time, also across resets.
@@ -32,6 +36,8 @@ pub struct Control {
     interrupt: OnceLock<EventFd>,
     pause: Mutex<Pause>,
     changed: Condvar,
+    /// The devices of the machine that runs.
+    devices: Mutex<Weak<DeviceLoop>>,
 }
 
 #[derive(Default)]
@@ -45,6 +51,7 @@ struct Pause {
 
 const TIMEOUT: u32 = 0x100;
 const ESCAPE: u32 = 0x101;
+const REQUEST: u32 = 0x102;
 
 /// How often a paused CPU looks whether it was stopped: a signal handler cannot wake it.
 const PAUSED_POLL: Duration = Duration::from_millis(50);
@@ -58,6 +65,7 @@ impl Control {
             StopReason::Signal(number) => u32::from(number),
             StopReason::Timeout => TIMEOUT,
             StopReason::Escape => ESCAPE,
+            StopReason::Request => REQUEST,
         };
         let _ = self
             .stop
@@ -77,6 +85,7 @@ impl Control {
             0 => None,
             TIMEOUT => Some(StopReason::Timeout),
             ESCAPE => Some(StopReason::Escape),
+            REQUEST => Some(StopReason::Request),
             number => Some(StopReason::Signal(u8::try_from(number).unwrap_or(0))),
         }
     }
@@ -94,6 +103,25 @@ impl Control {
                 .wait_while(pause, |p| p.wanted && p.waiting < p.running)
                 .unwrap_or_else(PoisonError::into_inner),
         );
+    }
+
+    /// As [`pause`](Self::pause), for so long at most: whether it is paused. If not, it goes on as if nothing had been asked.
+    pub fn pause_within(&self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let was_wanted = std::mem::replace(&mut self.lock_pause().wanted, true);
+        self.kick_all();
+        let pause = self.lock_pause();
+        let left = limit.saturating_sub(begun.elapsed());
+        let (mut pause, waited) = self
+            .changed
+            .wait_timeout_while(pause, left, |p| p.wanted && p.waiting < p.running)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && !was_wanted {
+            pause.wanted = false;
+            drop(pause);
+            self.changed.notify_all();
+        }
+        !waited.timed_out()
     }
 
     /// Lets a paused machine go on.
@@ -117,6 +145,17 @@ impl Control {
         Err(SnapshotError::NotRunning)
     }
 
+    /// The devices of a machine that is about to run.
+    pub(crate) fn attach_devices(&self, devices: &Arc<DeviceLoop>) {
+        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(devices);
+    }
+
+    /// A device of the machine that runs.
+    pub(crate) fn device(&self, index: usize) -> Option<Arc<Slot>> {
+        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.upgrade()?.device(index)
+    }
+
     /// The CPUs of a machine that is about to run.
     pub(crate) fn attach(&self, kickers: Vec<Arc<dyn Kick>>) {
         *self.kickers.lock().unwrap_or_else(PoisonError::into_inner) = kickers;
@@ -128,7 +167,11 @@ impl Control {
 
     /// A descriptor that can be read when an access that waits is to end, since the machine is to stop, to pause, or has
     /// ended. Whoever reads it has seen it.
-    pub(crate) fn interruption(&self) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    ///
+    /// If the process cannot have one more descriptor.
+    pub fn interruption(&self) -> io::Result<OwnedFd> {
         let event = match self.interrupt.get() {
             Some(event) => event,
             None => {

@@ -30,6 +30,7 @@
 //! by the port's FIFO, and what is under way on its disks by their queues. It can keep the devices' loop, one thread,
 //! busy with requests for as long as it makes them; a rate limit of a disk bounds that, too.
 
+mod access;
 mod balloon;
 mod batching;
 mod config;
@@ -55,6 +56,7 @@ mod user_net;
 mod virtio;
 mod vsock;
 
+pub use access::DeviceAccessError;
 pub use balloon::{balloon_device, parse_balloon};
 pub use config::{Input, MachineConfig, MachineKind, Notice, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
@@ -71,7 +73,9 @@ pub use snapshot::{
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use timeline::{Stage, Timeline};
-pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device};
+pub use virtio::{
+    DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device, entropy_device_with,
+};
 pub use vsock::{parse_vsock, vsock_device};
 
 /// What a configuration is made of, from the crates below.

@@ -335,6 +335,7 @@ fn board(
     }
     let devices = Arc::new(DeviceLoop::default());
     virtio::attach(&config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    config.control.attach_devices(&devices);
     let board = Arc::new(Board {
         ports,
         memory,

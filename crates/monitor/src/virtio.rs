@@ -1,5 +1,6 @@
 //! virtio devices of a machine: what a configuration says of them, and how they come to be on the memory bus.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use goldcrest_boot::MmioDevice;
 use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
+use goldcrest_rate_limiter::{MonotonicClock, RateConfig};
 use goldcrest_snapshot::Snapshot;
 use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
@@ -100,6 +102,16 @@ pub fn entropy_device() -> VirtioConfig {
     VirtioConfig::described("rng", Description::Entropy, || Ok(Entropy::new(HostSource)))
 }
 
+/// As [`entropy_device`], with a limit.
+pub fn entropy_device_with(rate: RateConfig) -> VirtioConfig {
+    if rate == RateConfig::default() {
+        return entropy_device();
+    }
+    VirtioConfig::new("rng", move || {
+        Ok(Entropy::with_rate(HostSource, rate, MonotonicClock))
+    })
+}
+
 /// How `count` devices are announced to the guest.
 ///
 /// # Errors
@@ -157,9 +169,11 @@ trait Attachable: Device {
     fn last_batch(&self, index: u16) -> Work;
     fn process_events(&mut self);
     fn waits(&self, waits: &mut Waits);
+    /// The device without its transport.
+    fn inner(&mut self) -> &mut dyn Any;
 }
 
-impl<D: VirtioDevice> Attachable for Mmio<D> {
+impl<D: VirtioDevice + 'static> Attachable for Mmio<D> {
     fn batches(&self, index: u16) -> Option<Work> {
         self.core().device().batches(index)
     }
@@ -182,6 +196,10 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
 
     fn waits(&self, waits: &mut Waits) {
         Mmio::waits(self, waits);
+    }
+
+    fn inner(&mut self) -> &mut dyn Any {
+        self.device_mut()
     }
 }
 
@@ -221,6 +239,16 @@ impl Slot {
     /// What it waits for.
     pub(crate) fn look(&self, look: impl FnOnce(&Wanted)) {
         self.with(|attached| look(&attached.wanted));
+    }
+
+    /// Does `work` on the device from outside of the machine, and has the loop see what it waits for then. None if it is a
+    /// device of another type.
+    pub(crate) fn access<D: 'static, T>(&self, work: impl FnOnce(&mut D) -> T) -> Option<T> {
+        self.with(|attached| {
+            let result = attached.device.inner().downcast_mut().map(work);
+            attached.tell();
+            result
+        })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Attached) -> T) -> T {

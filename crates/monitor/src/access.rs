@@ -1,0 +1,138 @@
+//! The host's side of devices of a machine that runs: what can be asked of them and changed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goldcrest_rate_limiter::RateConfig;
+use goldcrest_virtio_balloon::{Balloon, BalloonError, BalloonStatus, HostPages};
+use goldcrest_virtio_blk::{Block, DiskError};
+use goldcrest_virtio_net::{Net, Tap};
+
+use crate::Control;
+use crate::disk::Noticing;
+use crate::user_net::UserNet;
+use crate::virtio::Slot;
+
+/// Why a device is left as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceAccessError {
+    /// There is no such device, or the machine has ended.
+    #[error("the machine has no {kind} at place {index} of its virtio devices")]
+    Missing {
+        /// What was looked for.
+        kind: &'static str,
+        /// Where, among all virtio devices.
+        index: usize,
+    },
+    /// A disk cannot be in that file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A balloon cannot have that size.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
+}
+
+/// Devices are named by their place in [`MachineConfig::virtio`](crate::MachineConfig::virtio).
+impl Control {
+    /// Gives a disk another limit, with a full burst.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError::Missing`].
+    pub fn set_disk_rate(&self, index: usize, rate: RateConfig) -> Result<(), DeviceAccessError> {
+        self.access("disk", index, |disk: &mut Block<Noticing>| {
+            disk.set_rate(rate);
+        })
+    }
+
+    /// Puts another file in the place of a disk's, or looks again how large the disk's own is. The guest is told of the size.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError`].
+    pub fn set_disk_file(&self, index: usize, path: &Path) -> Result<(), DeviceAccessError> {
+        self.access("disk", index, |disk: &mut Block<Noticing>| {
+            match disk.backend().is_in(path) {
+                true => disk.backend_mut().refresh().map(|()| disk.resize()),
+                false => {
+                    let next = disk.backend().in_file(path)?;
+                    disk.set_backend(next)
+                }
+            }
+        })??;
+        Ok(())
+    }
+
+    /// Gives a network card other limits, of what it receives and of what it sends, with full bursts.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError::Missing`].
+    pub fn set_network_rates(
+        &self,
+        index: usize,
+        receive: Option<RateConfig>,
+        send: Option<RateConfig>,
+    ) -> Result<(), DeviceAccessError> {
+        const KIND: &str = "network card";
+        self.access(KIND, index, |card: &mut Net<Tap>| {
+            card.set_rates(receive, send);
+        })
+        .or_else(|_| {
+            self.access(KIND, index, |card: &mut Net<UserNet>| {
+                card.set_rates(receive, send);
+            })
+        })
+    }
+
+    /// The guest is to put so many bytes of its memory into a balloon.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError`].
+    pub fn set_balloon_target(&self, index: usize, bytes: u64) -> Result<(), DeviceAccessError> {
+        self.access("balloon", index, |balloon: &mut Balloon<HostPages>| {
+            balloon.set_target(bytes)
+        })??;
+        Ok(())
+    }
+
+    /// Asks a guest for statistics of its memory so often, through its balloon.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError::Missing`].
+    pub fn set_statistics_interval(
+        &self,
+        index: usize,
+        interval: Duration,
+    ) -> Result<(), DeviceAccessError> {
+        self.access("balloon", index, |balloon: &mut Balloon<HostPages>| {
+            balloon.set_statistics_interval(interval);
+        })
+    }
+
+    /// What a balloon is and has done.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError::Missing`].
+    pub fn balloon_status(&self, index: usize) -> Result<BalloonStatus, DeviceAccessError> {
+        self.access("balloon", index, |balloon: &mut Balloon<HostPages>| {
+            balloon.status()
+        })
+    }
+
+    fn access<D: 'static, T>(
+        &self,
+        kind: &'static str,
+        index: usize,
+        work: impl FnOnce(&mut D) -> T,
+    ) -> Result<T, DeviceAccessError> {
+        let slot: Option<Arc<Slot>> = self.device(index);
+        slot.and_then(|slot| slot.access(work))
+            .ok_or(DeviceAccessError::Missing { kind, index })
+    }
+}
