@@ -39,10 +39,10 @@ pub struct Surroundings {
 }
 
 /// Where in a machine's list of devices the disks and the network cards are.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
-    pub(crate) drives: usize,
-    pub(crate) cards: usize,
+    pub(crate) drives: Vec<usize>,
+    pub(crate) cards: Vec<usize>,
     pub(crate) balloon: Option<usize>,
 }
 
@@ -136,17 +136,18 @@ fn devices(
     around: &Surroundings,
 ) -> Result<(Vec<VirtioConfig>, Places), Fault> {
     let mut virtio = Vec::new();
+    let mut places = Places::default();
     for drive in &config.drives {
         let notice = around.notice.clone();
-        virtio.push(disk(drive)?.device(machine.vcpu_count, move |line| notice.say(line)));
+        let device = disk(drive)?.device(machine.vcpu_count, move |line| notice.say(line));
+        places.drives.push(virtio.len());
+        virtio.push(device.with_id(&drive.drive_id));
     }
-    let mut places = Places {
-        cards: virtio.len(),
-        ..Places::default()
-    };
     for interface in &config.network_interfaces {
         let device = card(interface)?.device();
-        virtio.push(device.map_err(|error| Fault::of(&error))?);
+        let device = device.map_err(|error| Fault::of(&error))?;
+        places.cards.push(virtio.len());
+        virtio.push(device.with_id(&interface.iface_id));
     }
     if let Some(vsock) = &config.vsock {
         let config = VsockConfig::new(vsock.guest_cid, &vsock.uds_path);

@@ -30,6 +30,7 @@ mod error;
 mod journal;
 mod machine;
 pub mod model;
+mod restore;
 mod runner;
 mod scripted;
 mod server;

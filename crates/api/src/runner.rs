@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use goldcrest_boot::Image;
-use goldcrest_monitor::{Control, Machine as Monitored, MachineConfig, MonitorError, Outcome};
-use goldcrest_monitor::{DeviceAccessError, StopReason};
+use goldcrest_monitor::{
+    Control, DeviceAccessError, Inventory, Machine as Monitored, MachineConfig, MonitorError,
+    Outcome, RestoreConfig, SnapshotFiles, SnapshotKind, StopReason,
+};
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_vcpu::{Hypervisor, Vm};
 use goldcrest_virtio_balloon::BalloonStatus;
@@ -19,8 +21,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::build::{self, Places, Surroundings};
 use crate::model::{
-    BootSource, Drive, InstanceState, SnapshotCreate, SnapshotLoad, VmConfiguration,
+    BootSource, Drive, InstanceState, SnapshotCreate, SnapshotLoad, SnapshotType, VmConfiguration,
 };
+use crate::restore;
 use crate::{ApiError, Controller, Fault, Machine};
 
 /// How long a machine may take to pause: its accesses that are being served are waited for.
@@ -43,10 +46,25 @@ pub struct Launcher {
     wake: Arc<EventFd>,
 }
 
-/// A machine to be made, and who is told whether it could be.
+/// A machine to be made, and who is told what it has, if it could be.
 struct Order {
-    config: Box<MachineConfig>,
-    made: SyncSender<Result<(), Fault>>,
+    from: Box<Source>,
+    made: SyncSender<Result<Inventory, Fault>>,
+}
+
+/// What a machine is made from.
+enum Source {
+    Config(MachineConfig),
+    Snapshot(RestoreConfig),
+}
+
+impl Source {
+    fn make<H: Hypervisor>(&self, hypervisor: &H) -> Result<Monitored<H::Vm>, MonitorError> {
+        match self {
+            Self::Config(config) => Monitored::new(hypervisor, config),
+            Self::Snapshot(config) => Monitored::restore(hypervisor, config),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,12 +107,12 @@ impl Runner {
     }
 
     /// Has the main thread make a machine.
-    fn order(&self, config: MachineConfig) -> Result<(), Fault> {
+    fn order(&self, from: Source) -> Result<Inventory, Fault> {
         let ended = |_| Fault::new("the machine has ended");
         let (made, result) = sync_channel(1);
-        let config = Box::new(config);
+        let from = Box::new(from);
         self.orders
-            .send(Order { config, made })
+            .send(Order { from, made })
             .map_err(|_| Fault::new("the machine has ended"))?;
         // It cannot overflow: it is read before the next order.
         let _ = self.wake.write(1);
@@ -139,7 +157,7 @@ impl Launcher {
     /// [`MonitorError`] if the host fails the machine, or it cannot be waited for.
     pub fn run<H: Hypervisor>(self, hypervisor: &H) -> Result<Option<Outcome>, MonitorError> {
         while let Some(order) = self.next()? {
-            let machine = match Monitored::new(hypervisor, &order.config) {
+            let machine = match order.from.make(hypervisor) {
                 Ok(machine) => machine,
                 Err(error) => {
                     let _ = order.made.send(Err(Fault::of(&error)));
@@ -147,7 +165,7 @@ impl Launcher {
                 }
             };
             lock(&self.life).begun = Some(Instant::now());
-            let _ = order.made.send(Ok(()));
+            let _ = order.made.send(Ok(machine.inventory()));
             return self.finish(machine).map(Some);
         }
         Ok(None)
@@ -218,8 +236,9 @@ impl Machine for Runner {
 
     fn start(&mut self, config: &VmConfiguration) -> Result<(), Fault> {
         let (machine, places) = build::machine(config, &self.around)?;
+        self.order(Source::Config(machine))?;
         self.places = places;
-        self.order(machine)
+        Ok(())
     }
 
     fn state(&self) -> InstanceState {
@@ -258,12 +277,30 @@ impl Machine for Runner {
         self.control().stop(StopReason::Request);
     }
 
-    fn create_snapshot(&mut self, _request: &SnapshotCreate) -> Result<(), Fault> {
-        Err(Fault::new("snapshots are not possible with this version"))
+    fn create_snapshot(&mut self, request: &SnapshotCreate) -> Result<(), Fault> {
+        let files = SnapshotFiles {
+            state: request.snapshot_path.clone(),
+            memory: request.mem_file_path.clone(),
+        };
+        let kind = match request.snapshot_type {
+            SnapshotType::Full => SnapshotKind::Full,
+            SnapshotType::Diff => SnapshotKind::Diff,
+        };
+        let taken = self.control().snapshot(&files, kind);
+        taken.map(|_| ()).map_err(|error| Fault::of(&error))
     }
 
-    fn load_snapshot(&mut self, _request: &SnapshotLoad) -> Result<VmConfiguration, Fault> {
-        Err(Fault::new("snapshots are not possible with this version"))
+    fn load_snapshot(&mut self, request: &SnapshotLoad) -> Result<VmConfiguration, Fault> {
+        let config = restore::config(request, &self.around)?;
+        // It is started paused, and let go when it is known what it is.
+        let inventory = self.order(Source::Snapshot(config))?;
+        lock(&self.life).paused = true;
+        let (configuration, places) = restore::configuration(&inventory, request);
+        self.places = places;
+        if request.resume_vm {
+            self.resume()?;
+        }
+        Ok(configuration)
     }
 
     fn update_drive(
@@ -272,7 +309,7 @@ impl Machine for Runner {
         rate: Option<RateConfig>,
         path: Option<&Path>,
     ) -> Result<(), Fault> {
-        let at = self.places.drives.saturating_add(index);
+        let at = place(self.places.drives.get(index))?;
         if let Some(path) = path {
             self.control().set_disk_file(at, path).map_err(fault)?;
         }
@@ -288,7 +325,7 @@ impl Machine for Runner {
         receive: Option<RateConfig>,
         send: Option<RateConfig>,
     ) -> Result<(), Fault> {
-        let at = self.places.cards.saturating_add(index);
+        let at = place(self.places.cards.get(index))?;
         self.control()
             .set_network_rates(at, receive, send)
             .map_err(fault)
@@ -324,6 +361,12 @@ impl Runner {
         let place = self.places.balloon;
         place.ok_or_else(|| Fault::new("the machine has no balloon"))
     }
+}
+
+fn place(place: Option<&usize>) -> Result<usize, Fault> {
+    place
+        .copied()
+        .ok_or_else(|| Fault::new("the machine has no such device"))
 }
 
 fn fault(error: DeviceAccessError) -> Fault {

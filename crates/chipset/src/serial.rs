@@ -133,6 +133,12 @@ impl Serial {
         }
     }
 
+    /// Has [`on_ready`](Self::on_ready)'s callback called if input is owed: after a port was restored whose guest listens,
+    /// and does nothing else.
+    pub fn look_for_input(&mut self) {
+        self.tell_ready();
+    }
+
     fn write_register(&mut self, register: u8, value: u8) -> Result<(), io::Error> {
         if register == THR {
             self.polls = 0;

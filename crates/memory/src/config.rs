@@ -1,11 +1,12 @@
 //! What a person sets.
 
 use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
 
 use crate::{MemoryError, PAGE_SIZE, layout};
 
 /// How much RAM, and made of what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryConfig {
     /// Bytes: a multiple of 4 KiB, at least 1 MiB, at most [`layout::MAX_SIZE`].
     pub size: u64,
@@ -30,7 +31,7 @@ impl Default for MemoryConfig {
 }
 
 /// What RAM is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
     /// Memory of this process alone.
     Anonymous,
@@ -39,7 +40,7 @@ pub enum Backing {
 }
 
 /// Use of huge pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HugePages {
     /// Small pages.
     None,

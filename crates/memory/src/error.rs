@@ -37,6 +37,17 @@ pub enum MemoryError {
         /// Bytes.
         len: u64,
     },
+    /// RAM could not be written to or made from a file.
+    #[error("cannot {what} the memory image")]
+    Image {
+        /// What was tried ("write").
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that is not the image that is wanted.
+    #[error("the memory image {0}")]
+    NotTheImage(String),
     /// A part of a file that could not be placed in RAM.
     #[error("cannot load {len:#x} bytes at file offset {offset:#x}")]
     File {

@@ -5,6 +5,8 @@
 //! memfd, with huge pages on request, and maps page-aligned parts of an image file over it instead of reading them
 //! ([`GuestRam::load_file`]): a kernel of any size costs one system call, and all guests share its page cache.
 //!
+//! Module [`image`] writes RAM to a file; [`GuestRam::from_image`] maps it from there.
+//!
 //! [`discard`] gives pages that the guest does not need back to the host.
 //!
 //! Module [`io`] moves bytes between files and guest RAM without copying them, waiting for it or by io_uring.
@@ -32,6 +34,7 @@
 //! file that is *truncated* by someone else while the guest runs ends the guest with an error when it touches the
 //! missing part, or the process with `SIGBUS` when a device does: replace image files by renaming, do not truncate them.
 
+pub mod image;
 pub mod io;
 pub mod layout;
 

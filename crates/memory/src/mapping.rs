@@ -108,6 +108,20 @@ pub(crate) fn advise(slice: &VolatileSlice, advice: libc::c_int) -> io::Result<(
     }
 }
 
+/// Where the next data (`SEEK_DATA`) or hole (`SEEK_HOLE`) of a file is, from `offset`; nothing behind the last.
+pub(crate) fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<Option<u64>> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the descriptor is open for as long as `file` lives; no memory is involved.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), offset, whence) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 /// A memfd of `size` bytes; `flags` are `MFD_*` beside close-on-exec.
 pub(crate) fn memfd(size: u64, flags: libc::c_uint) -> io::Result<File> {
     // SAFETY: the name is a valid C string; no memory is involved.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{
@@ -29,13 +30,26 @@ pub struct Placed {
     pub copied: u64,
 }
 
-/// The RAM of one guest. Freed when dropped.
-#[derive(Debug)]
+/// The RAM of one guest. Clones share it; freed when the last is dropped.
+#[derive(Debug, Clone)]
 pub struct GuestRam {
     memory: GuestMemoryMmap,
     size: u64,
     /// Whether files can be mapped over it: private, small pages.
     mappable: bool,
+    /// What pages have that nobody has touched, where that is not zeros.
+    behind: Arc<Mutex<Vec<Behind>>>,
+}
+
+/// A range of RAM that is mapped from a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Behind {
+    /// Guest-physical address of the first byte.
+    pub(crate) start: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+    /// The file, if it is known where its holes are, and where the range is in it.
+    pub(crate) file: Option<(Arc<File>, u64)>,
 }
 
 impl GuestRam {
@@ -58,7 +72,9 @@ impl GuestRam {
             mappable: config.backing == Backing::Anonymous
                 && config.huge_pages != HugePages::TwoMiB
                 && !config.prefault,
+            behind: Arc::default(),
         };
+        ram.note_shared();
         if config.huge_pages == HugePages::Transparent {
             ram.advise("use huge pages for", libc::MADV_HUGEPAGE)?;
         }
@@ -140,6 +156,11 @@ impl GuestRam {
         if mapped > 0 {
             mapping::map_file_over(&part(head, mapped)?, file, offset + head)
                 .map_err(file_error)?;
+            self.note(Behind {
+                start: at + head,
+                len: mapped,
+                file: None,
+            });
         }
         mapping::read_into(&part(head + mapped, tail)?, file, offset + head + mapped)
             .map_err(file_error)?;
@@ -147,6 +168,82 @@ impl GuestRam {
             mapped,
             copied: head + tail,
         })
+    }
+
+    /// RAM with the contents of an [image](crate::image) of as many bytes, which
+    /// [`check`](crate::image::check) has looked at.
+    ///
+    /// It is mapped privately: pages come from the file when they are touched, the guest's writes stay its own, and all
+    /// guests from one image share its page cache. With huge pages, prefaulted or shared RAM it is copied.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), and [`MemoryError::Image`] if the file cannot be mapped or read.
+    pub fn from_image(config: &MemoryConfig, file: &Arc<File>) -> Result<Self, MemoryError> {
+        let ram = Self::new(config)?;
+        let mut offset = 0;
+        for region in ram.regions() {
+            ram.load_image(region, file, offset)
+                .map_err(|source| MemoryError::Image {
+                    what: "map",
+                    source,
+                })?;
+            offset += region.len;
+        }
+        Ok(ram)
+    }
+
+    fn load_image(&self, region: Region, file: &Arc<File>, offset: u64) -> io::Result<()> {
+        let slice = self
+            .slice(region.start, region.len)
+            .map_err(io::Error::other)?;
+        if self.mappable {
+            mapping::map_file_over(&slice, file, offset)?;
+            self.note(Behind {
+                start: region.start,
+                len: region.len,
+                file: Some((file.clone(), offset)),
+            });
+            return Ok(());
+        }
+        let end = offset + region.len;
+        let mut at = offset;
+        while let Some(data) = mapping::seek(file, at, libc::SEEK_DATA)?.filter(|at| *at < end) {
+            let hole = mapping::seek(file, data, libc::SEEK_HOLE)?.unwrap_or(end);
+            let part = subslice(&slice, data - offset, hole.min(end) - data);
+            mapping::read_into(&part.map_err(io::Error::other)?, file, data)?;
+            at = hole;
+            if at >= end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages of a memfd may be there without having been touched here.
+    fn note_shared(&self) {
+        for region in self.memory.iter() {
+            if region.file_offset().is_some() {
+                self.note(Behind {
+                    start: region.start_addr().0,
+                    len: region.len(),
+                    file: None,
+                });
+            }
+        }
+    }
+
+    fn note(&self, behind: Behind) {
+        self.lock_behind().push(behind);
+    }
+
+    /// What pages have that nobody has touched, where that is not zeros.
+    pub(crate) fn behind(&self) -> Vec<Behind> {
+        self.lock_behind().clone()
+    }
+
+    fn lock_behind(&self) -> MutexGuard<'_, Vec<Behind>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes come before the first mappable page, and how many whole pages' bytes follow.

@@ -1,7 +1,6 @@
 //! The host's side of devices of a machine that runs: what can be asked of them and changed.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use goldcrest_rate_limiter::RateConfig;
@@ -11,8 +10,8 @@ use goldcrest_virtio_net::{Net, Tap};
 
 use crate::Control;
 use crate::disk::Noticing;
+use crate::snapshot::Description;
 use crate::user_net::UserNet;
-use crate::virtio::Slot;
 
 /// Why a device is left as it is.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +43,13 @@ impl Control {
     pub fn set_disk_rate(&self, index: usize, rate: RateConfig) -> Result<(), DeviceAccessError> {
         self.access("disk", index, |disk: &mut Block<Noticing>| {
             disk.set_rate(rate);
-        })
+        })?;
+        self.revise(index, |description| {
+            if let Description::Disk { config, .. } = description {
+                config.rate = Some(rate);
+            }
+        });
+        Ok(())
     }
 
     /// Puts another file in the place of a disk's, or looks again how large the disk's own is. The guest is told of the size.
@@ -62,6 +67,11 @@ impl Control {
                 }
             }
         })??;
+        self.revise(index, |description| {
+            if let Description::Disk { config, .. } = description {
+                config.path = path.to_owned();
+            }
+        });
         Ok(())
     }
 
@@ -84,7 +94,14 @@ impl Control {
             self.access(KIND, index, |card: &mut Net<UserNet>| {
                 card.set_rates(receive, send);
             })
-        })
+        })?;
+        self.revise(index, |description| {
+            if let Description::Net(config) = description {
+                config.rx_rate = receive.unwrap_or(config.rx_rate);
+                config.tx_rate = send.unwrap_or(config.tx_rate);
+            }
+        });
+        Ok(())
     }
 
     /// The guest is to put so many bytes of its memory into a balloon.
@@ -96,6 +113,11 @@ impl Control {
         self.access("balloon", index, |balloon: &mut Balloon<HostPages>| {
             balloon.set_target(bytes)
         })??;
+        self.revise(index, |description| {
+            if let Description::Balloon(config) = description {
+                config.target = bytes;
+            }
+        });
         Ok(())
     }
 
@@ -111,7 +133,14 @@ impl Control {
     ) -> Result<(), DeviceAccessError> {
         self.access("balloon", index, |balloon: &mut Balloon<HostPages>| {
             balloon.set_statistics_interval(interval);
-        })
+        })?;
+        self.revise(index, |description| {
+            if let Description::Balloon(config) = description {
+                // Whether there are any has been told to the guest.
+                config.statistics = config.statistics.map(|_| interval);
+            }
+        });
+        Ok(())
     }
 
     /// What a balloon is and has done.
@@ -131,8 +160,18 @@ impl Control {
         index: usize,
         work: impl FnOnce(&mut D) -> T,
     ) -> Result<T, DeviceAccessError> {
-        let slot: Option<Arc<Slot>> = self.device(index);
-        slot.and_then(|slot| slot.access(work))
+        let board = self.board();
+        let device = board.as_ref().and_then(|board| board.virtio.get(index));
+        device
+            .and_then(|device| device.slot.access(work))
             .ok_or(DeviceAccessError::Missing { kind, index })
+    }
+
+    /// What a snapshot says of the device changes, too.
+    fn revise(&self, index: usize, change: impl FnOnce(&mut Description)) {
+        let board = self.board();
+        if let Some(device) = board.as_ref().and_then(|board| board.virtio.get(index)) {
+            device.revise(change);
+        }
     }
 }

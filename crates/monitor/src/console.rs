@@ -50,7 +50,7 @@ impl FromStr for ConsoleConfig {
 }
 
 /// What is behind a virtio console.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ConsolePort {
     /// Descriptors of this process, such as standard input and output.
     Streams {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use goldcrest_vcpu::Kick;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::device_loop::DeviceLoop;
-use crate::virtio::Slot;
+use crate::cpu::Board;
+use crate::snapshot::{Subject, take};
 use crate::{SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
 
 /// Why a machine was stopped.
@@ -37,7 +37,9 @@ pub struct Control {
     pause: Mutex<Pause>,
     changed: Condvar,
     /// The devices of the machine that runs.
-    devices: Mutex<Weak<DeviceLoop>>,
+    board: Mutex<Weak<Board>>,
+    subject: Mutex<Option<Arc<Subject>>>,
+    snapshots: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -47,12 +49,74 @@ struct Pause {
     running: usize,
     /// Those among them that wait.
     waiting: usize,
+    /// They wait in any case: the machine is being saved.
+    held: bool,
+    /// What those that wait are to do.
+    task: Option<Task>,
+    /// How many tasks there have been.
+    tasks: u64,
+    /// How many have done the last one.
+    done: usize,
+}
+
+impl Pause {
+    fn lasts(&self) -> bool {
+        self.wanted || self.held
+    }
+}
+
+/// What the thread of a CPU that waits does for a snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Task {
+    /// Finishes an access that was begun.
+    FinishAccess,
+    /// Saves the CPU's state.
+    Save,
+}
+
+/// CPUs that do not run on for as long as this lives.
+pub(crate) struct Hold<'a> {
+    control: &'a Control,
+    cpus: usize,
+}
+
+impl Hold<'_> {
+    /// Has every CPU's thread do this.
+    pub(crate) fn perform(&self, task: Task) -> Result<(), SnapshotError> {
+        let control = self.control;
+        let mut pause = control.lock_pause();
+        pause.task = Some(task);
+        pause.tasks += 1;
+        pause.done = 0;
+        control.changed.notify_all();
+        let under_way = |pause: &mut Pause| pause.done < self.cpus && pause.waiting == self.cpus;
+        let pause = control
+            .changed
+            .wait_while(pause, under_way)
+            .unwrap_or_else(PoisonError::into_inner);
+        match pause.waiting == self.cpus {
+            true => Ok(()),
+            false => Err(SnapshotError::Ended),
+        }
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut pause = self.control.lock_pause();
+        pause.held = false;
+        pause.task = None;
+        drop(pause);
+        self.control.changed.notify_all();
+    }
 }
 
 const TIMEOUT: u32 = 0x100;
 const ESCAPE: u32 = 0x101;
 const REQUEST: u32 = 0x102;
 
+/// How long the CPUs of a machine that was paused while it started may take to be there.
+const ARRIVAL: Duration = Duration::from_secs(5);
 /// How often a paused CPU looks whether it was stopped: a signal handler cannot wake it.
 const PAUSED_POLL: Duration = Duration::from_millis(50);
 
@@ -141,19 +205,51 @@ impl Control {
         files: &SnapshotFiles,
         kind: SnapshotKind,
     ) -> Result<SnapshotReport, SnapshotError> {
-        let _ = (files, kind);
-        Err(SnapshotError::NotRunning)
+        let _one_at_a_time = self.snapshots.lock();
+        let subject = self.lock_subject().clone();
+        let subject = subject.ok_or(SnapshotError::NotRunning)?;
+        let hold = self.hold(subject.cpus)?;
+        take(&subject, &hold, files, kind)
+    }
+
+    /// Keeps the CPUs, all of which wait, from running on.
+    fn hold(&self, cpus: usize) -> Result<Hold<'_>, SnapshotError> {
+        let arriving = |pause: &mut Pause| pause.wanted && pause.waiting < cpus;
+        let (mut pause, _) = self
+            .changed
+            .wait_timeout_while(self.lock_pause(), ARRIVAL, arriving)
+            .unwrap_or_else(PoisonError::into_inner);
+        if !pause.wanted {
+            return Err(SnapshotError::NotPaused);
+        }
+        if pause.waiting < cpus {
+            return Err(SnapshotError::Ended);
+        }
+        pause.held = true;
+        Ok(Hold {
+            control: self,
+            cpus,
+        })
+    }
+
+    /// What is saved of the machine that runs.
+    pub(crate) fn set_subject(&self, subject: Option<Arc<Subject>>) {
+        *self.lock_subject() = subject;
+    }
+
+    fn lock_subject(&self) -> MutexGuard<'_, Option<Arc<Subject>>> {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The devices of a machine that is about to run.
-    pub(crate) fn attach_devices(&self, devices: &Arc<DeviceLoop>) {
-        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(devices);
+    pub(crate) fn attach_devices(&self, board: &Arc<Board>) {
+        *self.board.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(board);
     }
 
-    /// A device of the machine that runs.
-    pub(crate) fn device(&self, index: usize) -> Option<Arc<Slot>> {
-        let devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        devices.upgrade()?.device(index)
+    /// The machine that runs, with its devices.
+    pub(crate) fn board(&self) -> Option<Arc<Board>> {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        board.upgrade()
     }
 
     /// The CPUs of a machine that is about to run.
@@ -220,15 +316,29 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// Blocks a CPU's thread while the machine is paused and neither stopped nor `finished`.
-    pub(crate) fn wait_while_paused(&self, finished: impl Fn() -> bool) {
+    /// Blocks a CPU's thread while the machine is paused and neither stopped nor `finished`. Meanwhile it does its tasks.
+    pub(crate) fn wait_while_paused(
+        &self,
+        finished: impl Fn() -> bool,
+        mut perform: impl FnMut(Task),
+    ) {
         let mut pause = self.lock_pause();
-        if !pause.wanted {
+        if !pause.lasts() {
             return;
         }
+        let mut seen = pause.tasks;
         pause.waiting += 1;
         self.changed.notify_all();
-        while pause.wanted && self.stopped().is_none() && !finished() {
+        while pause.lasts() && self.stopped().is_none() && !finished() {
+            if let Some(task) = pause.task.filter(|_| pause.tasks != seen) {
+                seen = pause.tasks;
+                drop(pause);
+                perform(task);
+                pause = self.lock_pause();
+                pause.done += 1;
+                self.changed.notify_all();
+                continue;
+            }
             pause = self
                 .changed
                 .wait_timeout(pause, PAUSED_POLL)
@@ -236,6 +346,8 @@ impl Control {
                 .0;
         }
         pause.waiting -= 1;
+        drop(pause);
+        self.changed.notify_all();
     }
 
     fn lock_pause(&self) -> MutexGuard<'_, Pause> {

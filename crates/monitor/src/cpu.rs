@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use goldcrest_bus::{Bus, Effect};
+use goldcrest_chipset::{I8042, Rtc, Serial, SystemClock};
 use goldcrest_irq::{Ioapic, LineSink, Pic};
 use goldcrest_memory::GuestView;
-use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu};
+use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu, VcpuError, VcpuState};
 
+use crate::control::Task;
+use crate::virtio::Placed;
 use crate::{Control, MonitorError, Outcome};
 
 /// `KVM_SYSTEM_EVENT_SHUTDOWN` and `KVM_SYSTEM_EVENT_RESET`.
@@ -21,6 +24,14 @@ pub(crate) struct Board {
     pub(crate) memory: Bus,
     pub(crate) ioapic: Ioapic,
     pub(crate) pic: Pic,
+    pub(crate) serial: Arc<Mutex<Serial>>,
+    pub(crate) rtc: Arc<Mutex<Rtc<SystemClock>>>,
+    pub(crate) i8042: Arc<Mutex<I8042>>,
+    pub(crate) virtio: Vec<Placed>,
+    /// Names of devices whose state nobody knows.
+    pub(crate) unsaved: Vec<String>,
+    /// The CPUs' states, as they were saved last.
+    pub(crate) saved: Mutex<Vec<(u32, Result<VcpuState, VcpuError>)>>,
     pub(crate) wake: Arc<WakeCpu>,
     pub(crate) view: GuestView,
     pub(crate) control: Arc<Control>,
@@ -88,36 +99,67 @@ impl Board {
             effect: Effect::None,
         };
         loop {
-            self.control.wait_while_paused(|| self.end.reached());
+            let finished = || self.end.reached();
+            self.control
+                .wait_while_paused(finished, |task| self.perform(task, cpu, vcpu, &mut io));
             if let Some(reason) = self.control.stopped() {
                 self.finish(Ok(Outcome::Stopped(reason)));
             }
             if self.end.reached() {
                 break;
             }
-            let result = match vcpu.run(&mut io) {
-                // A write that was given up is a part of stopping.
-                _ if self.control.stopped().is_some() => continue,
-                Ok(Exit::Kicked) => continue,
-                Ok(Exit::SystemEvent(SYSTEM_EVENT_SHUTDOWN)) => Ok(Outcome::PowerOff),
-                Ok(Exit::SystemEvent(SYSTEM_EVENT_RESET)) => Ok(Outcome::Reset),
-                Ok(Exit::Requested) => match std::mem::replace(&mut io.effect, Effect::None) {
-                    Effect::None => continue,
-                    Effect::PowerOff => Ok(Outcome::PowerOff),
-                    Effect::Reset => Ok(Outcome::Reset),
-                    Effect::Exit(status) => Ok(Outcome::Exit(status)),
-                    Effect::HostFailed(error) => Err(MonitorError::Output(error)),
-                    Effect::Violation(what) => Ok(Outcome::Violation(what)),
-                },
-                Ok(exit) => Ok(Outcome::Crashed {
-                    report: Box::new(Report::new(cpu, exit.clone(), vcpu, &self.view)),
-                    exit,
-                }),
-                Err(error) => Err(error.into()),
-            };
-            self.finish(result);
+            let result = vcpu.run(&mut io);
+            self.returned(result, cpu, vcpu, &mut io);
         }
         self.control.cpu_ends();
+    }
+
+    /// A CPU does not run guest code any more, for now or for ever.
+    fn returned(
+        &self,
+        result: Result<Exit, VcpuError>,
+        cpu: u32,
+        vcpu: &impl Vcpu,
+        io: &mut CpuIo<'_>,
+    ) {
+        let result = match result {
+            // A write that was given up is a part of stopping.
+            _ if self.control.stopped().is_some() => return,
+            Ok(Exit::Kicked) => return,
+            Ok(Exit::SystemEvent(SYSTEM_EVENT_SHUTDOWN)) => Ok(Outcome::PowerOff),
+            Ok(Exit::SystemEvent(SYSTEM_EVENT_RESET)) => Ok(Outcome::Reset),
+            Ok(Exit::Requested) => match std::mem::replace(&mut io.effect, Effect::None) {
+                Effect::None => return,
+                Effect::PowerOff => Ok(Outcome::PowerOff),
+                Effect::Reset => Ok(Outcome::Reset),
+                Effect::Exit(status) => Ok(Outcome::Exit(status)),
+                Effect::HostFailed(error) => Err(MonitorError::Output(error)),
+                Effect::Violation(what) => Ok(Outcome::Violation(what)),
+            },
+            Ok(exit) => Ok(Outcome::Crashed {
+                report: Box::new(Report::new(cpu, exit.clone(), vcpu, &self.view)),
+                exit,
+            }),
+            Err(error) => Err(error.into()),
+        };
+        self.finish(result);
+    }
+
+    /// Does what a snapshot needs of a CPU that waits.
+    fn perform(&self, task: Task, cpu: u32, vcpu: &mut impl Vcpu, io: &mut CpuIo<'_>) {
+        match task {
+            Task::FinishAccess => {
+                let finished = vcpu.finish_access(io);
+                if let Some(result) = finished.transpose() {
+                    self.returned(result, cpu, vcpu, io);
+                }
+            }
+            Task::Save => {
+                let state = vcpu.save();
+                let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+                saved.push((cpu, state));
+            }
+        }
     }
 
     /// The event loop failed: nothing would arrive any more.

@@ -67,6 +67,10 @@ impl CustomDevice {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Makes the device and puts it on its bus.
     pub(crate) fn add(
         &self,

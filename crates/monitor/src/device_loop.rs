@@ -107,7 +107,7 @@ impl DeviceLoop {
     }
 
     /// The device that joined as the `index`th.
-    pub(crate) fn device(&self, index: usize) -> Option<Arc<Slot>> {
+    fn device(&self, index: usize) -> Option<Arc<Slot>> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.get(index)?.upgrade()
     }

@@ -13,7 +13,7 @@ use goldcrest_chipset::{
     power, rtc, serial,
 };
 use goldcrest_irq::{FanOut, Ioapic, IrqLine, Pic, ioapic, pic};
-use goldcrest_memory::GuestRam;
+use goldcrest_memory::{GuestRam, MemoryConfig};
 use goldcrest_vcpu::cpuid::Cpuid;
 use goldcrest_vcpu::kvm::MSR_KVM_SYSTEM_TIME_NEW;
 use goldcrest_vcpu::{Exit, Hypervisor, Vcpu, VcpuError, Vm};
@@ -24,9 +24,11 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
+use crate::snapshot::{Saved, Subject};
 use crate::{
-    Control, MachineConfig, MachineKind, MonitorError, OnReset, Outcome, RestoreConfig,
-    SnapshotError, Stage, Timeline, Wiring, solo5, test_machine, virtio,
+    Control, CustomDevice, Input, Inventory, MachineConfig, MachineKind, MonitorError, OnReset,
+    Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, solo5, test_machine,
+    virtio,
 };
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
@@ -64,9 +66,10 @@ pub struct Machine<V: Vm> {
     vcpus: Vec<V::Vcpu>,
     board: Arc<Board>,
     events: Arc<EventThreads>,
-    loaded: Loaded,
-    /// Kept for as long as its CPUs: devices signal interrupts through it.
-    _vm: V,
+    /// How the image was loaded, if it was.
+    loaded: Option<Loaded>,
+    /// What is saved of it.
+    subject: Arc<Subject>,
 }
 
 impl<V: Vm> Machine<V> {
@@ -89,9 +92,7 @@ impl<V: Vm> Machine<V> {
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
-        let mut vcpus = (0..config.cpus)
-            .map(|id| vm.create_vcpu(id, &Cpuid::default()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut vcpus = create_vcpus(&vm, config.cpus)?;
         mark(Stage::VcpuCreated);
         let large = config.memory.size >= LARGE_MEMORY;
         let gigabyte_pages = large && hypervisor.cpuid()?.has_gigabyte_pages();
@@ -112,17 +113,26 @@ impl<V: Vm> Machine<V> {
         }
         let hypercalls = hypercalls::devices(config, &ram, &loaded, attached)?;
         let ioapic = Ioapic::new(vm.msi_sink());
-        let (board, events) = board(config, &ram, &mmio, ioapic, hypercalls)?;
+        let fittings = Fittings {
+            output: &config.output,
+            input: config.input.as_ref(),
+            control: &config.control,
+            machine: config.machine,
+            cpus: config.cpus,
+            devices: &config.devices,
+            virtio: &config.virtio,
+        };
+        let (board, events) = board(&fittings, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
         Ok(Self {
             control: config.control.clone(),
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
+            subject: subject(&board, ram, config.memory, vm, config.cpus),
             board,
             events,
-            loaded,
-            _vm: vm,
+            loaded: Some(loaded),
         })
     }
 
@@ -136,13 +146,67 @@ impl<V: Vm> Machine<V> {
         hypervisor: &H,
         config: &RestoreConfig,
     ) -> Result<Self, MonitorError> {
-        let _ = (hypervisor, config);
-        Err(SnapshotError::NotRunning.into())
+        let mark = |stage| {
+            if let Some(timeline) = &config.timeline {
+                timeline.mark(stage);
+            }
+        };
+        let saved = Saved::open(config)?;
+        let cpus = u32::try_from(saved.state.cpus.len()).unwrap_or(u32::MAX);
+        check_cpus(hypervisor, cpus)?;
+        let (ram, memory) = (saved.ram.clone(), saved.state.memory.config);
+        mark(Stage::MemoryReserved);
+        let vm = hypervisor.create_vm(&ram)?;
+        mark(Stage::VmCreated);
+        let mut vcpus = create_vcpus(&vm, cpus)?;
+        mark(Stage::VcpuCreated);
+        let virtio = saved.virtio(config)?;
+        let fittings = Fittings {
+            output: &config.output,
+            input: config.input.as_ref(),
+            control: &config.control,
+            machine: MachineKind::Standard,
+            cpus,
+            devices: &[],
+            virtio: &virtio,
+        };
+        let mmio = virtio::announced(virtio.len())?;
+        let ioapic = Ioapic::new(vm.msi_sink());
+        let (board, events) = board(&fittings, &ram, &mmio, ioapic, Vec::new())?;
+        saved.restore(&board, &mut vcpus, &vm, config)?;
+        // What the guest or the host has left to be done.
+        for device in &board.virtio {
+            device.slot.wake();
+        }
+        board
+            .serial
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .look_for_input();
+        if config.paused {
+            config.control.pause();
+        }
+        mark(Stage::VcpuReady);
+        Ok(Self {
+            control: config.control.clone(),
+            timeline: config.timeline.clone(),
+            timeout: config.timeout,
+            vcpus,
+            subject: subject(&board, ram, memory, vm, cpus),
+            board,
+            events,
+            loaded: None,
+        })
     }
 
-    /// How the image was loaded.
-    pub fn loaded(&self) -> &Loaded {
-        &self.loaded
+    /// What it has.
+    pub fn inventory(&self) -> Inventory {
+        Inventory::of(&self.subject)
+    }
+
+    /// How the image was loaded; nothing for a machine that was restored.
+    pub fn loaded(&self) -> Option<&Loaded> {
+        self.loaded.as_ref()
     }
 
     /// Runs the machine to its end, CPU 0 on this thread.
@@ -163,7 +227,7 @@ impl<V: Vm> Machine<V> {
             board,
             events,
             loaded,
-            _vm,
+            subject,
             ..
         } = self;
         let kickers: Vec<_> = vcpus.iter().map(Vcpu::kicker).collect();
@@ -179,15 +243,42 @@ impl<V: Vm> Machine<V> {
         }
         // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
         control.attach(kickers);
+        control.set_subject(Some(subject.clone()));
         run_cpus(&mut vcpus, &board);
+        control.set_subject(None);
         drop(events);
         if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
-            guest_marks(timeline, vcpu, &loaded, &board);
+            if let Some(loaded) = &loaded {
+                guest_marks(timeline, vcpu, loaded, &board);
+            }
             timeline.mark(Stage::MachineEnded);
         }
         control.attach(Vec::new());
         board.end.take().unwrap_or(Err(MonitorError::NoCpu))
     }
+}
+
+fn create_vcpus<V: Vm>(vm: &V, count: u32) -> Result<Vec<V::Vcpu>, VcpuError> {
+    (0..count)
+        .map(|id| vm.create_vcpu(id, &Cpuid::default()))
+        .collect()
+}
+
+/// What can be saved of a machine; it keeps the hypervisor's part of it, by which devices signal interrupts.
+fn subject<V: Vm>(
+    board: &Arc<Board>,
+    ram: GuestRam,
+    memory: MemoryConfig,
+    vm: V,
+    cpus: u32,
+) -> Arc<Subject> {
+    Arc::new(Subject {
+        board: board.clone(),
+        ram,
+        memory,
+        clock: Box::new(move || vm.clock()),
+        cpus: usize::try_from(cpus).unwrap_or(usize::MAX),
+    })
 }
 
 fn run_cpus<C: Vcpu>(vcpus: &mut [C], board: &Board) {
@@ -285,9 +376,20 @@ fn start(vcpu: &mut impl Vcpu, loaded: &Loaded, ram: &GuestRam) -> Result<(), Mo
     }
 }
 
+/// What a machine's devices are made from.
+pub(crate) struct Fittings<'a> {
+    output: &'a Output,
+    input: Option<&'a Input>,
+    control: &'a Arc<Control>,
+    machine: MachineKind,
+    pub(crate) cpus: u32,
+    devices: &'a [CustomDevice],
+    virtio: &'a [VirtioConfig],
+}
+
 /// The devices on their buses.
 fn board(
-    config: &MachineConfig,
+    config: &Fittings<'_>,
     ram: &GuestRam,
     mmio: &[MmioDevice],
     ioapic: Ioapic,
@@ -305,19 +407,22 @@ fn board(
     let doorbell = Doorbell::new(ram.memory().clone(), output);
     ports.add("serial", serial::RANGE, serial.clone())?;
     ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;
-    ports.add("rtc", rtc::RANGE, shared(Rtc::new(SystemClock)))?;
-    ports.add("i8042", i8042::RANGE, shared(I8042::default()))?;
+    let (rtc, i8042) = (shared(Rtc::new(SystemClock)), shared(I8042::default()));
+    ports.add("rtc", rtc::RANGE, rtc.clone())?;
+    ports.add("i8042", i8042::RANGE, i8042.clone())?;
     ports.add("power", power::RANGE, shared(Power::default()))?;
     for (first, device) in pic.ports() {
         ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
     ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+    let mut unsaved = Vec::new();
     for HypercallPort {
         name,
         range,
         device,
     } in hypercalls
     {
+        unsaved.push(format!("the guest of {name}"));
         ports.add(name, range, device)?;
     }
     let mut memory = Bus::new("memory");
@@ -327,20 +432,30 @@ fn board(
         shared(ioapic.clone()),
     )?;
     if config.machine == MachineKind::Test {
-        test_machine::add_devices(config, &isa, &mut ports, &mut memory)?;
+        unsaved.push("a machine for test kernels".to_owned());
+        test_machine::add_devices(config.cpus, ram.size(), &isa, &mut ports, &mut memory)?;
     }
     let wiring = Wiring { ram, isa: &isa };
-    for device in &config.devices {
+    for device in config.devices {
+        unsaved.push(format!("device {}", device.name()));
         device.add(&wiring, &mut ports, &mut memory)?;
     }
     let devices = Arc::new(DeviceLoop::default());
-    virtio::attach(&config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
-    config.control.attach_devices(&devices);
+    let virtio = virtio::attach(config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    for device in virtio.iter().filter(|device| device.saved.is_none()) {
+        unsaved.push(format!("device {}", device.id));
+    }
     let board = Arc::new(Board {
         ports,
         memory,
         ioapic,
         pic,
+        serial: serial.clone(),
+        rtc,
+        i8042,
+        virtio,
+        unsaved,
+        saved: Mutex::default(),
         wake,
         view: ram.view(),
         control: config.control.clone(),
@@ -348,18 +463,19 @@ fn board(
     });
     let events = Arc::new(EventThreads::default());
     devices.connect(&board, &events);
+    config.control.attach_devices(&board);
     feed_input(config, &serial, &board, &events);
     Ok((board, events))
 }
 
 /// Has the serial port's input read from when the guest first listens to it, and not before.
 fn feed_input(
-    config: &MachineConfig,
+    config: &Fittings<'_>,
     serial: &Arc<Mutex<Serial>>,
     board: &Arc<Board>,
     events: &Arc<EventThreads>,
 ) {
-    let Some(input) = config.input.clone() else {
+    let Some(input) = config.input.cloned() else {
         return;
     };
     let control = config.control.clone();

@@ -4,11 +4,19 @@
 mod description;
 mod error;
 mod files;
+mod restore;
 mod restore_config;
 mod saver;
+mod state;
+mod store;
+mod subject;
+mod take;
 
 pub(crate) use description::{ConsoleEnd, Description, path_bytes};
 pub use error::SnapshotError;
 pub use files::{SnapshotFiles, SnapshotKind, SnapshotReport};
+pub(crate) use restore::Saved;
 pub use restore_config::{Rebinding, RestoreConfig, WallClock};
 pub(crate) use saver::Saver;
+pub(crate) use subject::Subject;
+pub(crate) use take::take;

@@ -11,7 +11,7 @@ use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
 use goldcrest_rate_limiter::{MonotonicClock, RateConfig};
-use goldcrest_snapshot::Snapshot;
+use goldcrest_snapshot::{EnvelopeError, Part, Snapshot};
 use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
@@ -99,15 +99,12 @@ impl fmt::Debug for VirtioConfig {
 
 /// A source of entropy: the host's.
 pub fn entropy_device() -> VirtioConfig {
-    VirtioConfig::described("rng", Description::Entropy, || Ok(Entropy::new(HostSource)))
+    entropy_device_with(RateConfig::default())
 }
 
 /// As [`entropy_device`], with a limit.
 pub fn entropy_device_with(rate: RateConfig) -> VirtioConfig {
-    if rate == RateConfig::default() {
-        return entropy_device();
-    }
-    VirtioConfig::new("rng", move || {
+    VirtioConfig::described("rng", Description::Entropy(rate), move || {
         Ok(Entropy::with_rate(HostSource, rate, MonotonicClock))
     })
 }
@@ -145,7 +142,8 @@ pub(crate) fn attach(
     isa: &FanOut,
     bus: &mut Bus,
     events: &Arc<DeviceLoop>,
-) -> Result<(), MonitorError> {
+) -> Result<Vec<Placed>, MonitorError> {
+    let mut devices: Vec<Placed> = Vec::with_capacity(configs.len());
     for (config, place) in configs.iter().zip(announced) {
         let device = (config.make)(ram, isa.line(place.interrupt)).map_err(|source| {
             MonitorError::Device {
@@ -156,13 +154,64 @@ pub(crate) fn attach(
         let range = Range::new(place.base.into(), place.len.into())?;
         let slot = Arc::new(Slot::new(device, events.clone()));
         events.add(Arc::downgrade(&slot));
-        bus.add(config.name.as_str(), range, shared(Registers(slot)))?;
+        bus.add(config.name.as_str(), range, shared(Registers(slot.clone())))?;
+        devices.push(Placed {
+            id: config.id(&devices),
+            saved: config.description.clone(),
+            changed: Mutex::default(),
+            slot,
+        });
     }
-    Ok(())
+    Ok(devices)
+}
+
+/// A device at its place.
+pub(crate) struct Placed {
+    pub(crate) id: String,
+    /// What it is saved as, if it can be.
+    pub(crate) saved: Option<(Description, Saver)>,
+    /// The same since the host has changed it.
+    changed: Mutex<Option<Description>>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl Placed {
+    /// What it is now, if it can be saved.
+    pub(crate) fn description(&self) -> Option<Description> {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = self.saved.as_ref().map(|(description, _)| description);
+        changed.as_ref().or(made).cloned()
+    }
+
+    /// The host has changed it.
+    pub(crate) fn revise(&self, change: impl FnOnce(&mut Description)) {
+        if let Some(mut description) = self.description() {
+            change(&mut description);
+            let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            *changed = Some(description);
+        }
+    }
+}
+
+impl VirtioConfig {
+    /// Its name, if it is given one, else its kind and how many of that kind come before it.
+    fn id(&self, before: &[Placed]) -> String {
+        let (id, description) = match (&self.id, &self.description) {
+            (Some(id), _) => return id.clone(),
+            (None, Some((description, _))) => (description.kind(), description),
+            (None, None) => return self.name.clone(),
+        };
+        let same = |placed: &&Placed| {
+            let other = placed.saved.as_ref().map(|(other, _)| other.kind());
+            other == Some(description.kind())
+        };
+        format!("{id}{}", before.iter().filter(same).count())
+    }
 }
 
 /// A device behind its transport.
-trait Attachable: Device {
+trait Attachable: Device + Any {
+    fn quiesce(&mut self);
     fn batches(&self, index: u16) -> Option<Work>;
     fn interrupt(&self) -> Interrupt;
     fn defer_queue(&mut self, index: u16) -> bool;
@@ -174,6 +223,10 @@ trait Attachable: Device {
 }
 
 impl<D: VirtioDevice + 'static> Attachable for Mmio<D> {
+    fn quiesce(&mut self) {
+        Mmio::quiesce(self);
+    }
+
     fn batches(&self, index: u16) -> Option<Work> {
         self.core().device().batches(index)
     }
@@ -251,6 +304,34 @@ impl Slot {
         })
     }
 
+    /// Has the device finish what it has begun, and begin nothing else for as long as the result lives.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.leave_all(self.notified.swap(0, Ordering::SeqCst));
+        attached.device.quiesce();
+        attached.tell();
+        Held {
+            attached: Some(attached),
+            slot: self,
+        }
+    }
+
+    /// Puts a saved state into the device, which was just made.
+    pub(crate) fn restore(&self, saver: Saver, state: &Part) -> Result<(), EnvelopeError> {
+        self.with(|attached| {
+            let device: &mut dyn Any = &mut *attached.device;
+            saver.restore(device, state)
+        })
+    }
+
+    /// Has the device, which was restored, look what there is to do, and the loop what it waits for.
+    pub(crate) fn wake(&self) {
+        self.with(|attached| {
+            attached.device.process_events();
+            attached.tell();
+        });
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Attached) -> T) -> T {
         let result = work(&mut self.attached.lock().unwrap_or_else(PoisonError::into_inner));
         self.leave_notified();
@@ -285,6 +366,33 @@ impl Slot {
             Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+}
+
+/// A device that does nothing meanwhile.
+pub(crate) struct Held<'a> {
+    /// Always there, until this is dropped.
+    attached: Option<MutexGuard<'a, Attached>>,
+    slot: &'a Slot,
+}
+
+impl Held<'_> {
+    /// The device's state.
+    pub(crate) fn save(&self, saver: Saver) -> Result<Part, EnvelopeError> {
+        match &self.attached {
+            Some(attached) => {
+                let device: &dyn Any = &*attached.device;
+                saver.save(device)
+            }
+            None => saver.save(&()),
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.attached = None;
+        self.slot.leave_notified();
     }
 }
 

@@ -394,7 +394,7 @@ fn every_protocol_gives_a_machine_that_says_how_it_was_loaded() {
         let config = MachineConfig::new(Image::from_bytes("kernel", bytes).unwrap());
         let hypervisor = Scripted::new([exit(6)]);
         let machine = Machine::new(&hypervisor, &config).unwrap();
-        assert_eq!(machine.loaded().protocol.to_string(), protocol);
+        assert_eq!(machine.loaded().unwrap().protocol.to_string(), protocol);
         assert!(matches!(machine.run(), Ok(Outcome::Exit(6))), "{protocol}");
     }
 }

@@ -41,6 +41,26 @@ pub enum VcpuError {
     /// The CPU is in the middle of an access that comes in several parts: let it run on and try again.
     #[error("the CPU is in the middle of an access: run it on before saving")]
     Unfinished,
+    /// A time-stamp counter of another frequency.
+    #[error(
+        "the guest's time-stamp counter ran at {saved} kHz, this host's runs at {here} kHz and cannot be scaled"
+    )]
+    TscFrequency {
+        /// The saved frequency.
+        saved: u64,
+        /// This host's.
+        here: u64,
+    },
+    /// A time-stamp counter that would go back.
+    #[error(
+        "the guest's time-stamp counter was at {saved}, here it would be at {here}, and this KVM does not let it be set"
+    )]
+    TscBack {
+        /// The saved value.
+        saved: u64,
+        /// What it would be.
+        here: u64,
+    },
     /// A saved state that cannot be.
     #[error("saved state: {what} has {found} bytes, {expected} are needed")]
     State {

@@ -100,12 +100,21 @@ impl Vm for Scripted {
                 events: Vec::new(),
                 debug: Vec::new(),
                 mp_state: 0,
+                tsc_khz: 0,
             },
         })
     }
 
     fn msi_sink(&self) -> Arc<dyn MsiSink> {
         Arc::new(Sink(self.log.clone()))
+    }
+
+    fn clock(&self) -> Result<u64, VcpuError> {
+        Ok(0)
+    }
+
+    fn set_clock(&self, _: u64) -> Result<(), VcpuError> {
+        Ok(())
     }
 }
 
@@ -232,13 +241,17 @@ impl Vcpu for ScriptedVcpu {
         Some(address)
     }
 
+    fn finish_access(&mut self, _: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError> {
+        Ok(None)
+    }
+
     fn save(&mut self) -> Result<VcpuState, VcpuError> {
         Ok(self.state.clone())
     }
 
-    fn restore(&mut self, state: &VcpuState) -> Result<(), VcpuError> {
+    fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
         self.state = state.clone();
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -33,4 +33,6 @@ pub struct VcpuState {
     pub debug: Vec<u8>,
     /// Running, halted, waiting for SIPI (`KVM_MP_STATE_*`).
     pub mp_state: u32,
+    /// Frequency of its time-stamp counter in kHz, 0 if unknown.
+    pub tsc_khz: u64,
 }

@@ -34,7 +34,7 @@ pub trait Hypervisor {
 }
 
 /// A virtual machine.
-pub trait Vm: Send + Sync {
+pub trait Vm: Send + Sync + 'static {
     /// Its CPUs.
     type Vcpu: Vcpu;
 
@@ -50,6 +50,20 @@ pub trait Vm: Send + Sync {
 
     /// The local APICs as a target of messages.
     fn msi_sink(&self) -> Arc<dyn MsiSink>;
+
+    /// What the guest's paravirtual clock shows, in nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if the hypervisor does not tell.
+    fn clock(&self) -> Result<u64, VcpuError>;
+
+    /// Has the guest's paravirtual clock go on from `nanoseconds`. After its CPUs were restored.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if the hypervisor refuses.
+    fn set_clock(&self, nanoseconds: u64) -> Result<(), VcpuError>;
 }
 
 /// A virtual CPU. Created on any thread, run on one thread at a time.
@@ -119,20 +133,29 @@ pub trait Vcpu: Send {
     /// The guest-physical address behind a guest-virtual one, as the guest's page tables have it now.
     fn translate(&self, address: u64) -> Option<u64>;
 
+    /// Has an access finished that the CPU is in the middle of, and hands what is left of it to `handler`; no further
+    /// instruction is run. As for [`run`](Self::run), an exit means that the guest ends or the handler broke the flow.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if the hypervisor itself fails.
+    fn finish_access(&mut self, handler: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError>;
+
     /// The CPU's state. It must not be running; an access that was begun is completed first.
     ///
     /// # Errors
     ///
-    /// [`VcpuError::Unfinished`] in the middle of an access of several parts, else [`VcpuError`] if the hypervisor does
-    /// not tell.
+    /// [`VcpuError::Unfinished`] in the middle of an access of several parts, which
+    /// [`finish_access`](Self::finish_access) finishes, else [`VcpuError`] if the hypervisor does not tell.
     fn save(&mut self) -> Result<VcpuState, VcpuError>;
 
-    /// Puts a state back. The state is checked by the hypervisor.
+    /// Puts a state back. The state is checked by the hypervisor. Returns the model-specific registers that it did not
+    /// take, which are as after a reset.
     ///
     /// # Errors
     ///
     /// [`VcpuError`] if it is refused; the CPU's state is undefined then.
-    fn restore(&mut self, state: &VcpuState) -> Result<(), VcpuError>;
+    fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError>;
 }
 
 /// Interrupts a vCPU.

@@ -8,7 +8,7 @@ use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
     kvm_vcpu_events, kvm_xcr, kvm_xcrs, kvm_xsave,
 };
-use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, VcpuExit, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -20,9 +20,60 @@ use crate::{Exit, ExitHandler, Flow, Kick, Vcpu, VcpuError, VcpuState};
 /// Most data that one exit hands to a device at once.
 const MAX_ACCESS: usize = 8;
 
+/// `IA32_TIME_STAMP_COUNTER` and `IA32_TSC_DEADLINE` (SDM vol. 4 §2.1).
+const MSR_TSC: u32 = 0x10;
+const MSR_TSC_DEADLINE: u32 = 0x6e0;
+/// Registers that one `KVM_SET_MSRS` takes.
+const MAX_MSRS: usize = 256;
+/// Frequencies that differ by less than a part of this are the same, measured twice: NTP takes 500 millionths.
+const TSC_TOLERANCE: u64 = 4000;
+
+/// The local APIC's timer entry, and of it the mask and the mode (SDM vol. 3A §11.5.1).
+const LVT_TIMER: usize = 0x320;
+const LVT_MASKED: u32 = 1 << 16;
+const LVT_MODE: u32 = 3 << 17;
+const LVT_TSC_DEADLINE: u32 = 2 << 17;
+
 /// Bits of `IA32_APIC_BASE` after reset (SDM vol. 3A §11.4.3, §11.4.4).
 const BOOT_CPU: u64 = 1 << 8;
 const APIC_ENABLED: u64 = 1 << 11;
+
+/// More parts than any access has: 64 bytes that cross pages, a byte at a time.
+const MAX_PARTS: usize = 128;
+
+/// What `KVM_RUN` is called for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// To run guest code.
+    Run,
+    /// To finish what the last call began, and nothing more.
+    CompleteOnly,
+}
+
+/// Nobody who could serve a part of an access.
+struct Nobody {
+    asked: bool,
+}
+
+impl ExitHandler for Nobody {
+    fn port_read(&mut self, _: u16, _: &mut [u8]) {
+        self.asked = true;
+    }
+
+    fn port_write(&mut self, _: u16, _: &[u8]) -> Flow {
+        self.asked = true;
+        Flow::Break(())
+    }
+
+    fn memory_read(&mut self, _: u64, _: &mut [u8]) {
+        self.asked = true;
+    }
+
+    fn memory_write(&mut self, _: u64, _: &[u8]) -> Flow {
+        self.asked = true;
+        Flow::Break(())
+    }
+}
 
 /// A virtual CPU.
 pub struct KvmVcpu {
@@ -65,7 +116,11 @@ impl KvmVcpu {
     }
 
     /// One `KVM_RUN`, and what it returned for. None: go on.
-    fn step(&mut self, handler: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError> {
+    fn step(
+        &mut self,
+        handler: &mut dyn ExitHandler,
+        entry: Entry,
+    ) -> Result<Option<Exit>, VcpuError> {
         let exit = match self.fd.run() {
             Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
                 return Ok(self.port_access(handler));
@@ -95,7 +150,9 @@ impl KvmVcpu {
             }
             Ok(_) => Exit::Unknown(self.fd.get_kvm_run().exit_reason),
             Err(e) if e.errno() == libc::EINTR => {
-                self.kicker.returned();
+                if entry == Entry::Run {
+                    self.kicker.returned();
+                }
                 Exit::Kicked
             }
             // A CPU that waits to be started was woken.
@@ -138,16 +195,29 @@ impl KvmVcpu {
     }
 
     /// Lets an instruction whose access was just served finish, so that registers are those after it (api.rst §4.10).
-    fn complete_access(&mut self) -> Result<(), VcpuError> {
+    /// A wide or page-crossing access comes in parts: `handler` is given those that are left.
+    fn complete_access(
+        &mut self,
+        handler: &mut dyn ExitHandler,
+    ) -> Result<Option<Exit>, VcpuError> {
         self.kicker.only_complete();
-        let result = self.fd.run().map(|_| ());
-        self.kicker.completed();
-        match result {
-            Err(e) if e.errno() == libc::EINTR => Ok(()),
-            Err(e) => Err(VcpuError::call("KVM_RUN")(e)),
-            // A wide or page-crossing access comes in parts, and this is the next, which nobody serves here.
-            Ok(()) => Err(VcpuError::Unfinished),
+        let mut result = Err(VcpuError::Unfinished);
+        for _ in 0..MAX_PARTS {
+            match self.step(handler, Entry::CompleteOnly) {
+                Ok(None) => {}
+                // There is nothing left.
+                Ok(Some(Exit::Kicked)) => {
+                    result = Ok(None);
+                    break;
+                }
+                other => {
+                    result = other;
+                    break;
+                }
+            }
         }
+        self.kicker.completed();
+        result
     }
 
     /// All model-specific registers that this CPU lets be read.
@@ -185,7 +255,7 @@ impl Vcpu for KvmVcpu {
             if let Err(error) = self.external_interrupt(handler) {
                 break Err(error);
             }
-            match self.step(handler) {
+            match self.step(handler, Entry::Run) {
                 Ok(None) => {}
                 Ok(Some(exit)) => break Ok(exit),
                 Err(error) => break Err(error),
@@ -264,8 +334,16 @@ impl Vcpu for KvmVcpu {
         (translation.valid != 0).then_some(translation.physical_address)
     }
 
+    fn finish_access(&mut self, handler: &mut dyn ExitHandler) -> Result<Option<Exit>, VcpuError> {
+        self.complete_access(handler)
+    }
+
     fn save(&mut self) -> Result<VcpuState, VcpuError> {
-        self.complete_access()?;
+        let mut nobody = Nobody { asked: false };
+        self.complete_access(&mut nobody)?;
+        if nobody.asked {
+            return Err(VcpuError::Unfinished);
+        }
         let fd = &self.fd;
         let cpuid = fd
             .get_cpuid2(KVM_MAX_CPUID_ENTRIES)
@@ -283,13 +361,15 @@ impl Vcpu for KvmVcpu {
         let mp_state = fd
             .get_mp_state()
             .map_err(VcpuError::call("KVM_GET_MP_STATE"))?;
+        let mut msrs = self.save_msrs()?;
+        keep_timer(&mut msrs, local_apic.as_bytes());
         let xcr_count = usize::try_from(xcrs.nr_xcrs).unwrap_or(0);
         Ok(VcpuState {
             registers: self.registers()?,
             system: convert::from_kvm_sregs(&sregs),
             apic_base: sregs.apic_base,
             cpuid: convert::from_kvm_cpuid(&cpuid),
-            msrs: self.save_msrs()?,
+            msrs,
             xcrs: xcrs
                 .xcrs
                 .iter()
@@ -301,17 +381,21 @@ impl Vcpu for KvmVcpu {
             events: events.as_bytes().to_vec(),
             debug: debug.as_bytes().to_vec(),
             mp_state: mp_state.mp_state,
+            tsc_khz: self.tsc_khz(),
         })
     }
 
-    fn restore(&mut self, state: &VcpuState) -> Result<(), VcpuError> {
+    fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
         let xsave: kvm_xsave = parse("XSAVE area", &state.xsave)?;
         let local_apic: kvm_lapic_state = parse("local APIC", &state.local_apic)?;
         let events: kvm_vcpu_events = parse("events", &state.events)?;
         let debug: kvm_debugregs = parse("debug registers", &state.debug)?;
         let xcrs = xcr_list(&state.xcrs)?;
 
-        set_cpuid(&self.fd, &state.cpuid)?;
+        self.set_tsc_khz(state.tsc_khz)?;
+        if !state.cpuid.entries.is_empty() {
+            set_cpuid(&self.fd, &state.cpuid)?;
+        }
         let mp_state = kvm_mp_state {
             mp_state: state.mp_state,
         };
@@ -331,16 +415,86 @@ impl Vcpu for KvmVcpu {
         self.fd
             .set_lapic(&local_apic)
             .map_err(VcpuError::call("KVM_SET_LAPIC"))?;
-        for msr in &state.msrs {
-            // KVM lists registers that it then lets nobody set to what it gave: those keep their reset value.
-            match self.set_msrs(&[*msr]) {
-                Err(VcpuError::Msr(_)) | Ok(()) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let refused = self.restore_msrs(&state.msrs)?;
         self.fd
             .set_vcpu_events(&events)
-            .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))
+            .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))?;
+        // Tells the guest's watchdogs that they were not looked after. A guest without kvmclock has none to tell.
+        let _ = self.fd.kvmclock_ctrl();
+        Ok(refused)
+    }
+}
+
+impl KvmVcpu {
+    /// Has the counter run as fast as it did, within what clocks of one kind differ by.
+    fn set_tsc_khz(&self, saved: u64) -> Result<(), VcpuError> {
+        let here = self.tsc_khz();
+        if saved == 0 || here == 0 || saved.abs_diff(here) <= here / TSC_TOLERANCE {
+            return Ok(());
+        }
+        let refused = VcpuError::TscFrequency { saved, here };
+        match u32::try_from(saved) {
+            Ok(khz) if self.kvm.fd().check_extension(Cap::TscControl) => {
+                self.fd.set_tsc_khz(khz).map_err(|_| refused)
+            }
+            _ => Err(refused),
+        }
+    }
+
+    /// Sets registers, in the order in which one may depend on another; those that were refused.
+    fn restore_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<Vec<u32>, VcpuError> {
+        let last = |msr: &&(u32, u64)| msr.0 == MSR_TSC_DEADLINE;
+        // The deadline is of the counter, and arms a timer whose mode is the local APIC's.
+        let mut rest: Vec<_> = msrs.iter().filter(|msr| !last(msr)).copied().collect();
+        rest.extend(msrs.iter().filter(last));
+        let mut refused = Vec::new();
+        let mut rest = rest.as_slice();
+        while !rest.is_empty() {
+            let batch = rest.get(..MAX_MSRS).unwrap_or(rest);
+            let list = msr_list(batch.iter().copied())?;
+            // The count of those before the first that was refused.
+            let count = self
+                .fd
+                .set_msrs(&list)
+                .map_err(VcpuError::call("KVM_SET_MSRS"))?;
+            match batch.get(count) {
+                Some((index, _)) => {
+                    refused.push(*index);
+                    rest = rest.get(count + 1..).unwrap_or_default();
+                }
+                None => rest = rest.get(batch.len()..).unwrap_or_default(),
+            }
+        }
+        self.check_tsc(msrs)?;
+        Ok(refused)
+    }
+
+    /// A KVM that takes a counter's value and does not set it would have time go back on a host that was started later.
+    fn check_tsc(&self, msrs: &[(u32, u64)]) -> Result<(), VcpuError> {
+        let Some(&(_, saved)) = msrs.iter().find(|msr| msr.0 == MSR_TSC) else {
+            return Ok(());
+        };
+        match self.msr(MSR_TSC) {
+            Ok(here) if here < saved => Err(VcpuError::TscBack { saved, here }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A timer that has run out, and whose interrupt the local APIC does not have yet, reads as one that is not armed. It is
+/// to run out at once after it is restored.
+fn keep_timer(msrs: &mut [(u32, u64)], local_apic: &[u8]) {
+    let lvt = local_apic
+        .get(LVT_TIMER..)
+        .and_then(|register| register.first_chunk())
+        .map_or(LVT_MASKED, |bytes| u32::from_le_bytes(*bytes));
+    if lvt & (LVT_MASKED | LVT_MODE) != LVT_TSC_DEADLINE {
+        return;
+    }
+    let now = msrs.iter().find(|msr| msr.0 == MSR_TSC).map(|msr| msr.1);
+    let deadline = msrs.iter_mut().find(|msr| msr.0 == MSR_TSC_DEADLINE);
+    if let (Some(now), Some((_, deadline @ 0))) = (now, deadline) {
+        *deadline = now;
     }
 }
 

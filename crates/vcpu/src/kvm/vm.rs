@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use goldcrest_irq::MsiSink;
 use goldcrest_memory::GuestRam;
-use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap};
+use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_clock_data, kvm_enable_cap};
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
 
@@ -69,6 +69,24 @@ impl Vm for KvmVm {
 
     fn msi_sink(&self) -> Arc<dyn MsiSink> {
         self.sink.clone()
+    }
+
+    fn clock(&self) -> Result<u64, VcpuError> {
+        let clock = self
+            .fd
+            .get_clock()
+            .map_err(VcpuError::call("KVM_GET_CLOCK"))?;
+        Ok(clock.clock)
+    }
+
+    fn set_clock(&self, nanoseconds: u64) -> Result<(), VcpuError> {
+        let clock = kvm_clock_data {
+            clock: nanoseconds,
+            ..kvm_clock_data::default()
+        };
+        self.fd
+            .set_clock(&clock)
+            .map_err(VcpuError::call("KVM_SET_CLOCK"))
     }
 }
 

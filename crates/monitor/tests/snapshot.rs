@@ -1,0 +1,143 @@
+//! Machines that are saved while they run, and go on elsewhere.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+#[path = "../../boot/tests/images/mod.rs"]
+mod images;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use goldcrest_boot::Image;
+use goldcrest_monitor::{
+    Control, Machine, MachineConfig, MonitorError, Outcome, RestoreConfig, SnapshotError,
+    SnapshotFiles, SnapshotKind, StopReason, run,
+};
+use goldcrest_vcpu::kvm::Kvm;
+use images::{ElfBuilder, R, W, X, direct_note, segment};
+
+const TABLE: u64 = 0x11_0000;
+
+/// Computes a checksum over a table that it changes, 2^22 steps; ends with the low 8 bits as its status.
+const SUM: &[u8] = &[
+    0x31, 0xc0, // xor eax, eax
+    0x31, 0xd2, // xor edx, edx
+    0xb9, 0x00, 0x00, 0x00, 0x04, // mov ecx, 0x4000000
+    // next:
+    0x69, 0xc0, 0x0d, 0x66, 0x19, 0x00, // imul eax, eax, 1664525
+    0x05, 0x5f, 0xf3, 0x6e, 0x3c, // add eax, 1013904223
+    0x89, 0xc3, // mov ebx, eax
+    0xc1, 0xeb, 0x14, // shr ebx, 20
+    0x31, 0x04, 0x9d, 0x00, 0x00, 0x11, 0x00, // xor [TABLE + 4 * rbx], eax
+    0x03, 0x14, 0x9d, 0x00, 0x00, 0x11, 0x00, // add edx, [TABLE + 4 * rbx]
+    0xff, 0xc9, // dec ecx
+    0x75, 0xde, // jnz next
+    0x0f, 0xb6, 0xc2, // movzx eax, dl
+    0x66, 0xba, 0x04, 0x0e, // mov dx, doorbell::EXIT
+    0xef, // out dx, eax
+];
+
+/// What it ends with.
+fn expected() -> u32 {
+    let mut table = vec![0_u32; 4096];
+    let (mut a, mut sum) = (0_u32, 0_u32);
+    for _ in 0..0x400_0000 {
+        a = a.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let slot = &mut table[(a >> 20) as usize];
+        *slot ^= a;
+        sum = sum.wrapping_add(*slot);
+    }
+    sum & 0xff
+}
+
+fn image() -> Image {
+    let text = segment(R | X, 0x10_0000, SUM, 0x1000);
+    let data = segment(R | W, TABLE, &[], 0x4000);
+    let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
+    Image::from_bytes("guest", elf.build()).unwrap()
+}
+
+fn kvm() -> Option<Kvm> {
+    match Kvm::open() {
+        Ok(kvm) => Some(kvm),
+        Err(reason) => {
+            println!("skipped: {reason}");
+            None
+        }
+    }
+}
+
+struct Running {
+    control: Arc<Control>,
+    thread: JoinHandle<Result<Outcome, MonitorError>>,
+}
+
+impl Running {
+    fn start(kvm: &Kvm) -> Self {
+        let (kvm, config) = (kvm.clone(), MachineConfig::new(image()));
+        Self {
+            control: config.control.clone(),
+            thread: thread::spawn(move || run(&kvm, &config)),
+        }
+    }
+
+    fn restore(kvm: &Kvm, directory: &Path) -> Self {
+        let config = RestoreConfig::new(SnapshotFiles::in_directory(directory));
+        let machine = Machine::restore(kvm, &config).unwrap();
+        Self {
+            control: config.control.clone(),
+            thread: thread::spawn(move || machine.run()),
+        }
+    }
+
+    /// Saves it, and ends it.
+    fn save(self, directory: &Path) {
+        self.control.pause();
+        let files = SnapshotFiles::in_directory(directory);
+        let report = self.control.snapshot(&files, SnapshotKind::Full).unwrap();
+        assert_eq!(report.memory_size, 128 << 20);
+        self.control.stop(StopReason::Escape);
+        let outcome = self.thread.join().unwrap().unwrap();
+        assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome}");
+    }
+}
+
+#[test]
+fn a_computation_goes_on_after_every_snapshot() {
+    let Some(kvm) = kvm() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&kvm);
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(10));
+        running.save(directory.path());
+        running = Running::restore(&kvm, directory.path());
+    }
+    let outcome = running.thread.join().unwrap().unwrap();
+    assert!(
+        matches!(outcome, Outcome::Exit(sum) if sum == expected()),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn what_does_not_stand_still_is_not_saved() {
+    let Some(kvm) = kvm() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let files = SnapshotFiles::in_directory(directory.path());
+    let running = Running::start(&kvm);
+    thread::sleep(Duration::from_millis(10));
+    let error = running.control.snapshot(&files, SnapshotKind::Full);
+    assert!(matches!(error, Err(SnapshotError::NotPaused)), "{error:?}");
+    let control = running.control.clone();
+    control.stop(StopReason::Escape);
+    running.thread.join().unwrap().unwrap();
+    let error = control.snapshot(&files, SnapshotKind::Full);
+    assert!(matches!(error, Err(SnapshotError::NotRunning)), "{error:?}");
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
