@@ -17,6 +17,7 @@
 pub mod access;
 pub mod saved;
 
+pub mod api;
 pub mod boot_disk;
 pub mod bus;
 pub mod bzimage;
@@ -84,6 +85,7 @@ impl Target {
 
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
+    Target::new("api", api::run),
     Target::new("boot_disk", boot_disk::run),
     Target::new("bus", bus::run),
     Target::new("bzimage", bzimage::run),

@@ -98,6 +98,9 @@ impl Machine for ScriptedMachine {
         rate: Option<RateConfig>,
         path: Option<&Path>,
     ) -> Result<(), Fault> {
+        if path == Some(Path::new("missing")) {
+            return Err(Fault::new("there is no such disk"));
+        }
         let rate = rate.map(|rate| rate.to_string());
         self.note(format!("drive {index}: {rate:?}, {path:?}"))
     }
