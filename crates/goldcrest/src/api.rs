@@ -97,10 +97,10 @@ pub(crate) fn start(start: Start) -> Result<u8, Failure> {
     match outcome? {
         // As with Firecracker: guests reset a machine to end it.
         Some(Outcome::Reset) => Ok(0),
-        Some(outcome) => Ok(run::status(outcome)),
+        Some(outcome) => Ok(run::status_of(outcome)),
         None => Ok(control
             .stopped()
-            .map_or(0, |reason| run::status(Outcome::Stopped(reason)))),
+            .map_or(0, |reason| run::status_of(Outcome::Stopped(reason)))),
     }
 }
 

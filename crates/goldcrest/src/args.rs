@@ -11,6 +11,8 @@ use goldcrest_monitor::{
     parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
+use crate::snapshot_args::SnapshotCommand;
+
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
 ///
 /// Without a command, boots the built-in demo and says how long that took.
@@ -48,7 +50,7 @@ On a terminal, Ctrl-a x ends the guest, and Ctrl-a Ctrl-a sends it one Ctrl-a.
 
 Exit status: the guest's own (0 after power-off; over 255 is 255); 1 if something failed, the guest
 crashed or reset itself; 2 if what was asked for is not possible; 124 if time ran out; 128 + n after
-signal n.
+signal n. SIGUSR1 pauses the guest, SIGUSR2 has it go on.
 ";
 
 #[derive(Debug, Subcommand)]
@@ -59,7 +61,7 @@ pub(crate) enum Command {
     ///
     /// Ends with status 2 if nothing can start it.
     Inspect {
-        /// A kernel, a unikernel, or any other file
+        /// A kernel, a unikernel, the state file of a snapshot, or any other file
         image: PathBuf,
 
         /// As if this was asked of `run`
@@ -74,6 +76,11 @@ pub(crate) enum Command {
 
         #[command(subcommand)]
         request: crate::ctl::Request,
+    },
+    /// Machines that were saved
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
     },
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
@@ -392,7 +399,7 @@ fn entry_id(text: &str) -> Result<String, String> {
 /// A year: what a person may mean by "for ever" still fits every timer.
 const MAX_SECONDS: f64 = 366.0 * 24.0 * 3600.0;
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => {
             Ok(Duration::from_secs_f64(seconds))

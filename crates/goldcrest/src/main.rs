@@ -15,6 +15,8 @@ mod firecracker;
 mod inspect;
 mod run;
 mod signals;
+mod snapshot;
+mod snapshot_args;
 mod terminal;
 mod timeline;
 
@@ -54,6 +56,7 @@ fn command(args: &Args, main_reached: MainReached) -> Result<u8, Failure> {
         Some(Command::Run(options)) => run::run(options, main_reached),
         Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
         Some(Command::Ctl { api_sock, request }) => ctl::ctl(api_sock, request),
+        Some(Command::Snapshot { command }) => snapshot::snapshot(command),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

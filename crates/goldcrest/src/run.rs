@@ -285,11 +285,11 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
     }
     let outcome = goldcrest_monitor::run(&kvm, config)?;
     terminal::restore();
-    Ok(status(outcome))
+    Ok(status_of(outcome))
 }
 
-/// The exit status for a machine's end, of which more is said if need be.
-pub(crate) fn status(outcome: Outcome) -> u8 {
+/// The end of a machine as an exit status; says what a person should know of it.
+pub(crate) fn status_of(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::PowerOff | Outcome::Stopped(StopReason::Escape | StopReason::Request) => 0,
         Outcome::Exit(status) => u8::try_from(status).unwrap_or(u8::MAX),

@@ -17,8 +17,8 @@ use crate::terminal;
 
 static CONTROL: OnceLock<Arc<Control>> = OnceLock::new();
 
-/// Has SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the machine of `control`, those that are not ignored (`nohup`); and a
-/// closed pipe be an error of the write, not the end of the process.
+/// Has SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the machine of `control`, those that are not ignored (`nohup`), SIGUSR1
+/// pause it and SIGUSR2 have it go on; and a closed pipe be an error of the write, not the end of the process.
 pub(crate) fn stop_on_signals(control: &Arc<Control>) -> Result<(), Failure> {
     let control = CONTROL.set(control.clone());
     debug_assert!(control.is_ok(), "one machine a process");
@@ -27,12 +27,17 @@ pub(crate) fn stop_on_signals(control: &Arc<Control>) -> Result<(), Failure> {
             handle(signal, stop)?;
         }
     }
+    for (signal, handler) in [(SIGUSR1, pause as SignalHandler), (SIGUSR2, resume)] {
+        if !signal_is_ignored(signal) {
+            handle(signal, handler)?;
+        }
+    }
     handle(SIGPIPE, ignore)
 }
 
 /// Has every signal that would end or stop the process put the terminal back first.
 pub(crate) fn guard_terminal() -> Result<(), Failure> {
-    for signal in [SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU] {
+    for signal in [SIGALRM, SIGXCPU] {
         handle(signal, stop)?;
     }
     for signal in [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV] {
@@ -49,6 +54,18 @@ fn handle(signal: c_int, handler: SignalHandler) -> Result<(), Failure> {
 extern "C" fn stop(number: c_int, _: *mut siginfo_t, _: *mut c_void) {
     if let Some(control) = CONTROL.get() {
         control.stop(StopReason::Signal(u8::try_from(number).unwrap_or(0)));
+    }
+}
+
+extern "C" fn pause(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
+    if let Some(control) = CONTROL.get() {
+        control.ask_to_pause();
+    }
+}
+
+extern "C" fn resume(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
+    if let Some(control) = CONTROL.get() {
+        control.ask_to_resume();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub enum StopReason {
 pub struct Control {
     /// 0, or an encoded [`StopReason`].
     stop: AtomicU32,
+    /// A pause that is asked for where no lock can be taken.
+    asked_to_pause: AtomicBool,
     kickers: Mutex<Vec<Arc<dyn Kick>>>,
     /// Tells an access that waits that it is to end. There is none before such an access can be.
     interrupt: OnceLock<EventFd>,
@@ -57,12 +59,6 @@ struct Pause {
     tasks: u64,
     /// How many have done the last one.
     done: usize,
-}
-
-impl Pause {
-    fn lasts(&self) -> bool {
-        self.wanted || self.held
-    }
 }
 
 /// What the thread of a CPU that waits does for a snapshot.
@@ -134,11 +130,16 @@ impl Control {
         let _ = self
             .stop
             .compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
+        self.try_kick();
+    }
+
+    /// As [`kick_all`](Self::kick_all), in a signal handler.
+    fn try_kick(&self) {
         self.interrupt();
         match self.kickers.try_lock() {
             Ok(kickers) => kick(&kickers),
             Err(TryLockError::Poisoned(error)) => kick(&error.into_inner()),
-            // Whoever has the lock looks at `stop` after giving it back.
+            // Whoever has the lock looks what is wanted after giving it back.
             Err(TryLockError::WouldBlock) => {}
         }
     }
@@ -190,8 +191,29 @@ impl Control {
 
     /// Lets a paused machine go on.
     pub fn resume(&self) {
+        self.asked_to_pause.store(false, Ordering::SeqCst);
         self.lock_pause().wanted = false;
         self.changed.notify_all();
+    }
+
+    /// Has the machine pause soon, and does not wait until it does.
+    ///
+    /// May be called in a signal handler: it takes no lock, and allocates nothing.
+    pub fn ask_to_pause(&self) {
+        self.asked_to_pause.store(true, Ordering::SeqCst);
+        self.try_kick();
+    }
+
+    /// Takes [`ask_to_pause`](Self::ask_to_pause) back: the machine goes on soon, unless it is paused otherwise.
+    ///
+    /// May be called in a signal handler.
+    pub fn ask_to_resume(&self) {
+        self.asked_to_pause.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether CPUs that are about to run are to wait.
+    fn lasts(&self, pause: &Pause) -> bool {
+        pause.wanted || pause.held || self.asked_to_pause.load(Ordering::SeqCst)
     }
 
     /// Saves the machine, which must be paused and stays so, into `files`: when this returns, they are on the disk whole,
@@ -214,12 +236,13 @@ impl Control {
 
     /// Keeps the CPUs, all of which wait, from running on.
     fn hold(&self, cpus: usize) -> Result<Hold<'_>, SnapshotError> {
-        let arriving = |pause: &mut Pause| pause.wanted && pause.waiting < cpus;
+        let paused = |pause: &Pause| pause.wanted || self.asked_to_pause.load(Ordering::SeqCst);
+        let arriving = |pause: &mut Pause| paused(pause) && pause.waiting < cpus;
         let (mut pause, _) = self
             .changed
             .wait_timeout_while(self.lock_pause(), ARRIVAL, arriving)
             .unwrap_or_else(PoisonError::into_inner);
-        if !pause.wanted {
+        if !paused(&pause) {
             return Err(SnapshotError::NotPaused);
         }
         if pause.waiting < cpus {
@@ -294,10 +317,14 @@ impl Control {
     pub(crate) fn kick_all(&self) {
         self.interrupt();
         loop {
-            let seen = self.stop.load(Ordering::SeqCst);
+            let wanted = || {
+                let pause = self.asked_to_pause.load(Ordering::SeqCst);
+                (self.stop.load(Ordering::SeqCst), pause)
+            };
+            let seen = wanted();
             kick(&self.kickers.lock().unwrap_or_else(PoisonError::into_inner));
-            // A stop meanwhile found the lock taken, and relies on this.
-            if self.stop.load(Ordering::SeqCst) == seen {
+            // What was wanted meanwhile found the lock taken, and relies on this.
+            if wanted() == seen {
                 return;
             }
         }
@@ -323,13 +350,13 @@ impl Control {
         mut perform: impl FnMut(Task),
     ) {
         let mut pause = self.lock_pause();
-        if !pause.lasts() {
+        if !self.lasts(&pause) {
             return;
         }
         let mut seen = pause.tasks;
         pause.waiting += 1;
         self.changed.notify_all();
-        while pause.lasts() && self.stopped().is_none() && !finished() {
+        while self.lasts(&pause) && self.stopped().is_none() && !finished() {
             if let Some(task) = pause.task.filter(|_| pause.tasks != seen) {
                 seen = pause.tasks;
                 drop(pause);

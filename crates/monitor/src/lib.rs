@@ -66,12 +66,15 @@ pub use custom::{CustomDevice, Place, Wiring};
 pub use disk::DiskConfig;
 pub use error::MonitorError;
 pub use inventory::{Inventory, InventoryDevice};
+/// By which a memory file is known.
+pub use goldcrest_memory::image::ImageId;
 pub use machine::{Machine, run};
 pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
 pub use snapshot::{
-    Rebinding, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport, WallClock,
+    DeviceInfo, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind,
+    SnapshotReport, WallClock,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use timeline::{Stage, Timeline};

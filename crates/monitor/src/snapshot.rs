@@ -4,6 +4,7 @@
 mod description;
 mod error;
 mod files;
+mod info;
 mod restore;
 mod restore_config;
 mod saver;
@@ -15,6 +16,7 @@ mod take;
 pub(crate) use description::{ConsoleEnd, Description, path_bytes};
 pub use error::SnapshotError;
 pub use files::{SnapshotFiles, SnapshotKind, SnapshotReport};
+pub use info::{DeviceInfo, SnapshotInfo};
 pub(crate) use restore::Saved;
 pub use restore_config::{Rebinding, RestoreConfig, WallClock};
 pub(crate) use saver::Saver;

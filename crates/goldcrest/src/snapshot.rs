@@ -1,0 +1,106 @@
+//! `goldcrest snapshot`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use goldcrest_monitor::{
+    Machine, MonitorError, Notice, Rebinding, RestoreConfig, SnapshotFiles, SnapshotInfo,
+};
+use goldcrest_vcpu::kvm::Kvm;
+
+use crate::failure::Failure;
+use crate::run::{serial, status_of};
+use crate::snapshot_args::{RestoreOptions, SnapshotCommand};
+use crate::{ctl, print, say, signals, terminal};
+
+/// Does what is asked of a snapshot.
+pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
+    match command {
+        SnapshotCommand::Create {
+            api_sock,
+            directory,
+            diff,
+        } => ctl::snapshot(api_sock, directory, *diff),
+        SnapshotCommand::Restore(options) => restore(options),
+        SnapshotCommand::Info { snapshot } if snapshot.is_dir() => info(&snapshot.join("state")),
+        SnapshotCommand::Info { snapshot } => info(snapshot),
+        SnapshotCommand::Verify { directory } => {
+            let files = SnapshotFiles::in_directory(directory);
+            let info = SnapshotInfo::verify(&files).map_err(MonitorError::from)?;
+            print(format!("{}: ok, {}\n", directory.display(), info.id).as_bytes())
+        }
+    }
+}
+
+fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
+    let (output, input) = serial(&options.serial, &[])?;
+    let files = SnapshotFiles::in_directory(&options.directory);
+    let config = RestoreConfig {
+        rebind: rebind(options),
+        clock: options.clock.into(),
+        paused: options.paused,
+        output,
+        input,
+        timeout: options.timeout,
+        notice: Notice::new(|text| say(&format!("goldcrest: {text}\n"))),
+        ..RestoreConfig::new(files)
+    };
+    signals::stop_on_signals(&config.control)?;
+    let kvm = Kvm::open().map_err(MonitorError::from)?;
+    let outcome = Machine::restore(&kvm, &config)?.run()?;
+    terminal::restore();
+    Ok(status_of(outcome))
+}
+
+fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
+    let disks = options.disk.iter().map(|binding| Rebinding::Disk {
+        id: binding.id.clone(),
+        path: binding.end.clone().into(),
+    });
+    let taps = options.tap.iter().map(|binding| Rebinding::Tap {
+        id: binding.id.clone(),
+        name: binding.end.clone(),
+    });
+    let mut rebind: Vec<_> = disks.chain(taps).collect();
+    if options.vsock_uds.is_some() || options.vsock_cid.is_some() {
+        rebind.push(Rebinding::Vsock {
+            path: options.vsock_uds.clone(),
+            cid: options.vsock_cid,
+        });
+    }
+    rebind
+}
+
+/// Whether a file is the state of a machine, by how it begins.
+pub(crate) fn is_state(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"GCS1"
+}
+
+/// Says what a state file has.
+pub(crate) fn info(state: &Path) -> Result<u8, Failure> {
+    let info = SnapshotInfo::read(state).map_err(MonitorError::from)?;
+    let since = info.saved_at.duration_since(UNIX_EPOCH);
+    let mut text = format!(
+        "{}: a machine that was saved\n  identity  {}\n  saved at  {} s after 1970\n  CPUs      {}\n  \
+         memory    {} MiB, of which {} KiB are not zeros\n",
+        state.display(),
+        info.id,
+        since.map_or(0, |since| since.as_secs()),
+        info.cpus,
+        info.memory_size >> 20,
+        info.memory_written >> 10,
+    );
+    for device in &info.devices {
+        text += &format!(
+            "  {:<9} {}: {}\n",
+            "device",
+            device.id,
+            device.end.escape_default()
+        );
+    }
+    print(text.as_bytes())
+}

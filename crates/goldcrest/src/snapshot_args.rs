@@ -1,0 +1,128 @@
+//! The command line of `goldcrest snapshot`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use goldcrest_monitor::WallClock;
+
+use crate::args::seconds;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Save a machine that was started with --api-sock, and is paused (`goldcrest ctl -s PATH pause`)
+    Create {
+        /// The machine's socket
+        #[arg(long, short = 's', value_name = "PATH")]
+        api_sock: PathBuf,
+
+        /// The snapshot's directory, which is made if it is not there
+        directory: PathBuf,
+
+        /// Only what has changed since the last one
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Have a machine go on that was saved
+    Restore(Box<RestoreOptions>),
+    /// Say what a snapshot has, and which files of this machine it would open
+    Info {
+        /// The snapshot's directory, or its state file
+        snapshot: PathBuf,
+    },
+    /// Read all of a snapshot, and compare it with its checksums
+    Verify {
+        /// The snapshot's directory
+        directory: PathBuf,
+    },
+}
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  goldcrest snapshot create -s vm.sock frozen           of a machine that is paused
+  goldcrest snapshot info frozen                        what it has, and its devices' names
+  goldcrest snapshot restore frozen                     it goes on where it was
+  goldcrest snapshot restore frozen --disk disk0=copy.img --tap net0=tap7 --clock now
+
+Exit status: as for goldcrest run.
+";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub(crate) struct RestoreOptions {
+    /// The snapshot's directory: it has the files `state` and `memory`
+    pub(crate) directory: PathBuf,
+
+    /// Put a disk into another file, with the same contents; may be repeated
+    #[arg(long, value_name = "ID=PATH")]
+    pub(crate) disk: Vec<Binding>,
+
+    /// Put a network card on another tap; may be repeated
+    #[arg(long, value_name = "ID=TAP")]
+    pub(crate) tap: Vec<Binding>,
+
+    /// Put the sockets between guest and host elsewhere
+    #[arg(long, value_name = "PATH")]
+    pub(crate) vsock_uds: Option<PathBuf>,
+
+    /// Give the guest another CID
+    #[arg(long, value_name = "N")]
+    pub(crate) vsock_cid: Option<u64>,
+
+    /// Whether time went on for the guest while it was saved
+    #[arg(long, value_enum, default_value_t = Clock::Frozen)]
+    pub(crate) clock: Clock,
+
+    /// Wait for SIGUSR2 before it goes on
+    #[arg(long)]
+    pub(crate) paused: bool,
+
+    /// Where the serial port goes: stdio, none, or a file for its output
+    #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
+    pub(crate) serial: PathBuf,
+
+    /// End the guest after so many seconds, with status 124
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Clock {
+    /// No: its clocks go on from where they were
+    Frozen,
+    /// Yes: its clocks are ahead by what has passed
+    Now,
+}
+
+impl From<Clock> for WallClock {
+    fn from(clock: Clock) -> Self {
+        match clock {
+            Clock::Frozen => Self::Frozen,
+            Clock::Now => Self::Now,
+        }
+    }
+}
+
+/// A device, and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) id: String,
+    pub(crate) end: String,
+}
+
+impl FromStr for Binding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((id, end)) if !id.is_empty() && !end.is_empty() => Ok(Self {
+                id: id.to_owned(),
+                end: end.to_owned(),
+            }),
+            _ => {
+                Err("write the device's id, =, and where it is, for example disk0=copy.img".into())
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a snapshot is, without making a machine of it.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use goldcrest_memory::MemoryError;
+use goldcrest_memory::image::{self, ImageId};
+
+use super::state::MachineState;
+use super::store::{open_image, read_state};
+use super::{ConsoleEnd, Description, SnapshotError, SnapshotFiles};
+use crate::NetLink;
+
+/// What a state file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotInfo {
+    /// When the machine was saved.
+    pub saved_at: SystemTime,
+    /// How many CPUs it has.
+    pub cpus: usize,
+    /// Its RAM in bytes.
+    pub memory_size: u64,
+    /// Bytes of the memory file that are not holes.
+    pub memory_written: u64,
+    /// By which the memory file is known.
+    pub id: ImageId,
+    /// Its virtio devices.
+    pub devices: Vec<DeviceInfo>,
+}
+
+/// A virtio device of a machine that was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// By which it is bound anew ([`Rebinding`](super::Rebinding)).
+    pub id: String,
+    /// Which kind of device it is: `disk`, `net`, `vsock`, `balloon`, `rng`, `console`.
+    pub kind: &'static str,
+    /// Its end on the host: a path, a tap. Restoring the machine opens it.
+    pub end: String,
+}
+
+impl SnapshotInfo {
+    /// Reads a state file, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] if it is none, is damaged, or is of no possible machine.
+    pub fn read(state: impl AsRef<Path>) -> Result<Self, SnapshotError> {
+        read_state(state.as_ref()).map(|state| Self::of(&state))
+    }
+
+    /// Reads both files, all of them, and compares the memory with its checksums.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] with the first thing that is not as it was written.
+    pub fn verify(files: &SnapshotFiles) -> Result<Self, SnapshotError> {
+        let state = read_state(&files.state)?;
+        let file = open_image(&files.memory, &state)?;
+        let memory = &state.memory;
+        image::verify(&file, memory.config.size, &memory.checksums).map_err(
+            |error| match error {
+                MemoryError::NotTheImage(what) => SnapshotError::Memory {
+                    path: files.memory.clone(),
+                    what,
+                },
+                error => error.into(),
+            },
+        )?;
+        Ok(Self::of(&state))
+    }
+
+    fn of(state: &MachineState) -> Self {
+        let devices = state.devices.iter().map(|device| DeviceInfo {
+            id: device.id.clone(),
+            kind: device.description.kind(),
+            end: end(&device.description),
+        });
+        let since = Duration::from_nanos(state.saved_at);
+        Self {
+            saved_at: UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH),
+            cpus: state.cpus.len(),
+            memory_size: state.memory.config.size,
+            memory_written: state.memory.written,
+            id: state.memory.id,
+            devices: devices.collect(),
+        }
+    }
+}
+
+fn end(description: &Description) -> String {
+    match description {
+        Description::Disk { config, .. } => config.path.display().to_string(),
+        Description::Net(config) => match &config.link {
+            NetLink::Tap(name) => format!("tap {name}"),
+            NetLink::User(_) => "a network of the process".to_owned(),
+        },
+        Description::Vsock(sockets) => {
+            format!("{}, CID {}", sockets.path.display(), sockets.cid)
+        }
+        Description::Balloon(_) => "memory".to_owned(),
+        Description::Entropy => "random numbers".to_owned(),
+        Description::Console(ends) => {
+            let ends = ends.iter().map(|end| match end {
+                ConsoleEnd::Streams => "descriptors of the process".to_owned(),
+                ConsoleEnd::Pty => "a pseudo-terminal".to_owned(),
+                ConsoleEnd::Socket(path) => path.display().to_string(),
+            });
+            ends.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
