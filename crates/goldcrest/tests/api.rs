@@ -440,6 +440,94 @@ fn devices_are_configured_and_changed() {
 }
 
 #[test]
+fn a_machine_is_saved_and_goes_on_in_another_process() {
+    if skip_without_kvm() {
+        return;
+    }
+    let saved = tempfile::tempdir().unwrap();
+    let first = serve(&[]);
+    let machine = json!({ "vcpu_count": 1, "mem_size_mib": 16 });
+    first.put("/machine-config", &machine).unwrap();
+    let disk = tempfile::NamedTempFile::new().unwrap();
+    disk.as_file().set_len(1 << 20).unwrap();
+    let drive = json!({ "drive_id": "data", "is_root_device": false, "path_on_host": disk.path() });
+    first.put("/drives/data", &drive).unwrap();
+    first
+        .put(
+            "/entropy",
+            &json!({ "rate_limiter": { "ops": { "size": 5, "refill_time": 100 } } }),
+        )
+        .unwrap();
+    first.boot(&guests::chatty(), "");
+    first.goes_on();
+    let rate = json!({ "drive_id": "data", "rate_limiter": { "ops": { "size": 50, "refill_time": 1000 } } });
+    first
+        .ctl(&["patch", "/drives/data", &rate.to_string()])
+        .unwrap();
+    let directory = saved.path().join("frozen");
+    let directory = directory.to_str().unwrap();
+    let running = first.ctl(&["snapshot", directory]).unwrap_err();
+    assert_contains(&running, &["pause it first"]);
+    first.ctl(&["pause"]).unwrap();
+    let mut tool = goldcrest();
+    tool.args(["snapshot", "create", "-s"])
+        .arg(&first.socket)
+        .arg(directory);
+    run(&mut tool).expect(0);
+    // The one that was saved goes on as well.
+    first.ctl(&["resume"]).unwrap();
+    first.goes_on();
+    first.ctl(&["stop"]).unwrap();
+    first.finish().expect(0);
+
+    let second = serve(&[]);
+    let load = |backend: &str, memory: &str| {
+        json!({
+            "snapshot_path": format!("{directory}/state"),
+            "mem_backend": { "backend_type": backend, "backend_path": format!("{directory}/{memory}") },
+        })
+    };
+    for (request, why) in [
+        (load("Uffd", "memory"), "Uffd"),
+        (load("File", "missing"), "missing"),
+        (load("File", "state"), "state"),
+    ] {
+        let refused = second.put("/snapshot/load", &request).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(second.state(), "Not started");
+    }
+    second
+        .put("/snapshot/load", &load("File", "memory"))
+        .unwrap();
+    assert_eq!(second.state(), "Paused");
+    let printed = second.printed();
+    sleep(Duration::from_millis(200));
+    assert_eq!(second.printed(), printed);
+    second.ctl(&["resume"]).unwrap();
+    second.goes_on();
+    assert_eq!(second.state(), "Running");
+    let config = second.ctl(&["get", "/vm/config"]).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["machine-config"]["mem_size_mib"], 16);
+    assert_eq!(config["drives"][0]["drive_id"], "data");
+    assert_eq!(
+        config["drives"][0]["rate_limiter"]["ops"],
+        json!({ "size": 50, "one_time_burst": null, "refill_time": 1000 })
+    );
+    assert_eq!(config["entropy"]["rate_limiter"]["ops"]["size"], 5);
+    second
+        .ctl(&["patch", "/drives/data", &rate.to_string()])
+        .unwrap();
+    assert!(
+        second
+            .put("/snapshot/load", &load("File", "memory"))
+            .is_err()
+    );
+    second.ctl(&["stop"]).unwrap();
+    second.finish().expect(0);
+}
+
+#[test]
 fn an_output_that_nobody_reads_keeps_no_request_for_ever() {
     if skip_without_kvm() {
         return;

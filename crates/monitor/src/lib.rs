@@ -65,9 +65,9 @@ pub use control::{Control, StopReason};
 pub use custom::{CustomDevice, Place, Wiring};
 pub use disk::DiskConfig;
 pub use error::MonitorError;
-pub use inventory::{Inventory, InventoryDevice};
 /// By which a memory file is known.
 pub use goldcrest_memory::image::ImageId;
+pub use inventory::{Inventory, InventoryDevice};
 pub use machine::{Machine, run};
 pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
