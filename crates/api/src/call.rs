@@ -190,7 +190,7 @@ fn matches<'p>(form: &str, path: &'p str) -> Option<&'p str> {
     let mut parts = parts(path);
     for wanted in self::parts(form) {
         let part = parts.next()?;
-        if wanted.starts_with('{') {
+        if wanted.starts_with('{') && !part.is_empty() {
             name = part;
         } else if part != wanted {
             return None;
