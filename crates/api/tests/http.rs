@@ -126,7 +126,7 @@ fn a_body_in_chunks_is_one_body() {
     let served = serve();
     let answer = served.answer(
         b"PUT /machine-config HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
-          10\r\n{\"vcpu_count\":1,\r\n12\r\n\"mem_size_mib\":64}\n\r\n0\r\n\r\n",
+          10\r\n{\"vcpu_count\":1,\r\n13\r\n\"mem_size_mib\":64}\n\r\n0\r\n\r\n",
     );
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 }
