@@ -11,6 +11,8 @@ use goldcrest_monitor::{
     parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
+use crate::mmds::MmdsOptions;
+
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
 ///
 /// Without a command, boots the built-in demo and says how long that took.
@@ -145,6 +147,9 @@ pub(crate) struct RunOptions {
     /// rx-rate=RATE and tx-rate=RATE (as for disks). docs/networking.md has examples.
     #[arg(long, value_name = "user|tap=NAME[,OPTION]...")]
     pub(crate) net: Vec<NetConfig>,
+
+    #[command(flatten)]
+    pub(crate) mmds: MmdsOptions,
 
     /// Sockets between guest and host, for example cid=3,uds=/tmp/guest.sock
     ///

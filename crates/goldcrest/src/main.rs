@@ -10,6 +10,7 @@ mod doctor;
 mod entry;
 mod failure;
 mod inspect;
+mod mmds;
 mod run;
 mod signals;
 mod terminal;

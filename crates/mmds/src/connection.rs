@@ -123,8 +123,9 @@ impl Connection {
         self.output = Vec::new();
     }
 
-    pub(crate) fn is_evicted(&self) -> bool {
-        self.is_evicted
+    /// Whether all is said.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_evicted || self.closes && !self.has_output()
     }
 
     /// What has changed that the network is to know, if anything has.

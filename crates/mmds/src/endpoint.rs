@@ -21,8 +21,11 @@ const MAC: [u8; 6] = [0x52, 0x55, 0xa9, 0xfe, 0xa9, 0xfe];
 /// The first addresses of 169.254.0.0/16 are nobody's (RFC 3927 §2.1): here they are those that a network has besides.
 const GUEST: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
-/// What a connection holds in each direction, in bytes.
+/// Connections of the network's, with those that are about to end: each waits some time for the guest's late segments.
+const FLOWS: usize = 8 * MAX_CONNECTIONS;
+/// What a connection holds in each direction at most, in bytes, and all of them.
 const RING: usize = 64 << 10;
+const RINGS: usize = FLOWS * RING;
 /// When a connection that is idle is asked whether the guest is there.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -70,11 +73,10 @@ impl Endpoint {
             dns: DnsConfig::None,
             rules,
             limits: Limits {
-                // Some are about to end.
-                tcp_flows: MAX_CONNECTIONS + MAX_CONNECTIONS / 2,
+                tcp_flows: FLOWS,
                 udp_flows: 1,
                 ring: RING,
-                rings: 4 * MAX_CONNECTIONS * RING,
+                rings: RINGS,
                 tcp_idle: IDLE,
                 ..Limits::default()
             },

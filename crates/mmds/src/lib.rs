@@ -64,7 +64,8 @@
 //!
 //! A token says when it ends and is signed (HMAC-SHA-256), with a key that no other service has; nothing is kept of it. A
 //! connection holds one request of 8 KiB and one response, there are 32, and one more breaks the one that was not used
-//! for longest. How long a response is, the limit of the document says.
+//! for longest. How long a response is, the limit of the document says. Connections that are over and that the guest does
+//! not close hold nothing, and there are 256 at most; then it has to close some.
 //!
 //! A token protects a guest from its own programs that pass on requests of strangers. It does not protect the document
 //! from what runs in the guest.

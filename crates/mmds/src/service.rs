@@ -14,7 +14,8 @@ use crate::store::Mmds;
 
 /// Where it listens.
 pub(crate) const PORT: u16 = 80;
-/// How many connections there can be. One more takes the place of the one that was not used for longest.
+/// How many connections there can be on which something may still be asked or answered. One more takes the place of the
+/// one that was not used for longest.
 pub(crate) const MAX_CONNECTIONS: usize = 32;
 
 /// The host's side of the service's network.
@@ -57,7 +58,7 @@ impl Service {
     fn make_room(&mut self) {
         self.connections.retain(|open| open.strong_count() > 0);
         let open = self.connections.iter().filter_map(Weak::upgrade);
-        let open: Vec<_> = open.filter(|other| !lock(other).is_evicted()).collect();
+        let open: Vec<_> = open.filter(|other| !lock(other).is_over()).collect();
         if open.len() < MAX_CONNECTIONS {
             return;
         }

@@ -44,6 +44,7 @@ mod events;
 mod hypercalls;
 mod input;
 mod machine;
+mod mmds;
 mod net;
 mod options;
 mod outcome;
@@ -74,6 +75,8 @@ pub use vsock::{parse_vsock, vsock_device};
 pub use goldcrest_boot::{Announce, Image, Module, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
+/// The metadata service.
+pub use goldcrest_mmds::{Mmds, MmdsConfig, MmdsError, MmdsVersion};
 /// What a balloon does.
 pub use goldcrest_virtio_balloon::BalloonConfig;
 /// Sockets of a guest's.
