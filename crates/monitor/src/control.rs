@@ -9,6 +9,9 @@ use std::time::Duration;
 use goldcrest_vcpu::Kick;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::Metrics;
+use crate::counters::Counters;
+
 /// Why a machine was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -30,6 +33,7 @@ pub struct Control {
     interrupt: OnceLock<EventFd>,
     pause: Mutex<Pause>,
     changed: Condvar,
+    pub(crate) counters: Counters,
 }
 
 #[derive(Default)]
@@ -83,6 +87,9 @@ impl Control {
     /// also for an output that nobody reads; it must not be called by a device.
     pub fn pause(&self) {
         let mut pause = self.lock_pause();
+        if !pause.wanted {
+            self.counters.pauses.begin();
+        }
         pause.wanted = true;
         drop(pause);
         self.kick_all();
@@ -96,8 +103,18 @@ impl Control {
 
     /// Lets a paused machine go on.
     pub fn resume(&self) {
-        self.lock_pause().wanted = false;
+        let mut pause = self.lock_pause();
+        if pause.wanted {
+            self.counters.pauses.end();
+        }
+        pause.wanted = false;
+        drop(pause);
         self.changed.notify_all();
+    }
+
+    /// What the machine has done so far, and what was done for it; also those before it that this has controlled.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.metrics()
     }
 
     /// The CPUs of a machine that is about to run.

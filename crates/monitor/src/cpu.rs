@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use goldcrest_bus::{Bus, Effect};
+use goldcrest_chipset::Doorbell;
 use goldcrest_irq::{Ioapic, LineSink, Pic};
 use goldcrest_memory::GuestView;
 use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu};
+use vm_memory::GuestMemoryMmap;
 
+use crate::counters::Reason;
 use crate::{Control, MonitorError, Outcome};
 
 /// `KVM_SYSTEM_EVENT_SHUTDOWN` and `KVM_SYSTEM_EVENT_RESET`.
@@ -23,6 +26,7 @@ pub(crate) struct Board {
     pub(crate) pic: Pic,
     pub(crate) wake: Arc<WakeCpu>,
     pub(crate) view: GuestView,
+    pub(crate) doorbell: Arc<Mutex<Doorbell<GuestMemoryMmap>>>,
     pub(crate) control: Arc<Control>,
     /// Set once, by whoever ends the machine.
     pub(crate) end: End,
@@ -95,7 +99,11 @@ impl Board {
             if self.end.reached() {
                 break;
             }
-            let result = match vcpu.run(&mut io) {
+            let ran = vcpu.run(&mut io);
+            if let Some(reason) = Reason::of(&ran) {
+                self.control.counters.exit(reason);
+            }
+            let result = match ran {
                 // A write that was given up is a part of stopping.
                 _ if self.control.stopped().is_some() => continue,
                 Ok(Exit::Kicked) => continue,
@@ -118,6 +126,13 @@ impl Board {
             self.finish(result);
         }
         self.control.cpu_ends();
+    }
+
+    /// What found nobody: accesses to ports and to memory, and requests by doorbell.
+    pub(crate) fn misses(&self) -> [u64; 3] {
+        // Who is at work on a request for long is not waited for.
+        let rejected = self.doorbell.try_lock().map_or(0, |door| door.rejected());
+        [self.ports.misses(), self.memory.misses(), rejected]
     }
 
     /// The event loop failed: nothing would arrive any more.
@@ -144,6 +159,10 @@ impl CpuIo<'_> {
         }
     }
 
+    fn count(&self, reason: Reason) {
+        self.board.control.counters.exit(reason);
+    }
+
     /// Whether something has happened that the rest of a string instruction must not follow.
     fn ends(&self) -> bool {
         !matches!(self.effect, Effect::None)
@@ -152,10 +171,12 @@ impl CpuIo<'_> {
 
 impl ExitHandler for CpuIo<'_> {
     fn port_read(&mut self, port: u16, data: &mut [u8]) {
+        self.count(Reason::PortRead);
         self.board.ports.read(port.into(), data);
     }
 
     fn port_write(&mut self, port: u16, data: &[u8]) -> Flow {
+        self.count(Reason::PortWrite);
         if self.ends() {
             return Flow::Break(());
         }
@@ -164,15 +185,18 @@ impl ExitHandler for CpuIo<'_> {
     }
 
     fn memory_read(&mut self, address: u64, data: &mut [u8]) {
+        self.count(Reason::MemoryRead);
         self.board.memory.read(address, data);
     }
 
     fn memory_write(&mut self, address: u64, data: &[u8]) -> Flow {
+        self.count(Reason::MemoryWrite);
         let effect = self.board.memory.write(address, data);
         self.flow(effect)
     }
 
     fn end_of_interrupt(&mut self, vector: u8) {
+        self.count(Reason::EndOfInterrupt);
         self.board.ioapic.end_of_interrupt(vector);
     }
 
@@ -181,6 +205,7 @@ impl ExitHandler for CpuIo<'_> {
     }
 
     fn acknowledge_external_interrupt(&mut self) -> Option<u8> {
+        self.count(Reason::ExternalInterrupt);
         self.board
             .pic
             .output()

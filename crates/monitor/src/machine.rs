@@ -160,6 +160,7 @@ impl<'a, V: Vm> Machine<'a, V> {
         // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
         config.control.attach(kickers);
         run_cpus(&mut vcpus, &board);
+        board.control.counters.end(&board);
         drop(events);
         if let (Some(timeline), Some(vcpu)) = (&config.timeline, vcpus.first()) {
             guest_marks(timeline, vcpu, &loaded, &board);
@@ -291,7 +292,8 @@ fn board(
     for (first, device) in pic.ports() {
         ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
-    ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+    let doorbell = shared(doorbell);
+    ports.add("doorbell", doorbell::RANGE, doorbell.clone())?;
     for HypercallPort {
         name,
         range,
@@ -314,7 +316,16 @@ fn board(
         device.add(&wiring, &mut ports, &mut memory)?;
     }
     let devices = Arc::new(DeviceLoop::default());
-    virtio::attach(&config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    let counters = &config.control.counters;
+    virtio::attach(
+        &config.virtio,
+        mmio,
+        ram,
+        &isa,
+        &mut memory,
+        &devices,
+        counters,
+    )?;
     let board = Arc::new(Board {
         ports,
         memory,
@@ -322,9 +333,11 @@ fn board(
         pic,
         wake,
         view: ram.view(),
+        doorbell,
         control: config.control.clone(),
         end: End::default(),
     });
+    counters.begin(&board);
     let events = Arc::new(EventThreads::default());
     devices.connect(&board, &events);
     feed_input(config, &serial, &board, &events);

@@ -10,11 +10,12 @@ use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
 use goldcrest_virtio::spec::mmio;
-use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
+use goldcrest_virtio::{Interrupt, Mmio, Served, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
 use crate::MonitorError;
 use crate::batching::Batching;
+use crate::counters::{Counters, DeviceCounters, count};
 use crate::device_loop::{DeviceLoop, Wanted};
 
 /// Where the first device's registers are; each device has a page.
@@ -104,8 +105,9 @@ pub(crate) fn attach(
     isa: &FanOut,
     bus: &mut Bus,
     events: &Arc<DeviceLoop>,
+    counters: &Counters,
 ) -> Result<(), MonitorError> {
-    for (config, place) in configs.iter().zip(announced) {
+    for (index, (config, place)) in configs.iter().zip(announced).enumerate() {
         let device = (config.make)(ram, isa.line(place.interrupt)).map_err(|source| {
             MonitorError::Device {
                 name: config.name.clone(),
@@ -113,7 +115,8 @@ pub(crate) fn attach(
             }
         })?;
         let range = Range::new(place.base.into(), place.len.into())?;
-        let slot = Arc::new(Slot::new(device, events.clone()));
+        let counters = counters.device(index, &config.name);
+        let slot = Arc::new(Slot::new(device, events.clone(), counters));
         events.add(Arc::downgrade(&slot));
         bus.add(config.name.as_str(), range, shared(Registers(slot)))?;
     }
@@ -126,6 +129,9 @@ trait Attachable: Device {
     fn interrupt(&self) -> Interrupt;
     fn defer_queue(&mut self, index: u16) -> bool;
     fn last_batch(&self, index: u16) -> Work;
+    fn served(&self) -> Served;
+    /// What the driver did wrong, and how often the device came to need a reset by that or otherwise.
+    fn mishaps(&self) -> [u64; 2];
     fn process_events(&mut self);
     fn waits(&self, waits: &mut Waits);
 }
@@ -147,6 +153,14 @@ impl<D: VirtioDevice> Attachable for Mmio<D> {
         self.core().last_batch(index)
     }
 
+    fn served(&self) -> Served {
+        self.core().served()
+    }
+
+    fn mishaps(&self) -> [u64; 2] {
+        [self.core().misuses(), self.core().failures()]
+    }
+
     fn process_events(&mut self) {
         Mmio::process_events(self);
     }
@@ -163,13 +177,19 @@ pub(crate) struct Slot {
     interrupt: Interrupt,
     /// A bit for each queue that was notified of while the device was at work.
     notified: AtomicU64,
+    counters: Arc<DeviceCounters>,
 }
 
 impl Slot {
-    fn new(device: Box<dyn Attachable>, events: Arc<DeviceLoop>) -> Self {
+    fn new(
+        device: Box<dyn Attachable>,
+        events: Arc<DeviceLoop>,
+        counters: Arc<DeviceCounters>,
+    ) -> Self {
         Self {
             interrupt: device.interrupt(),
             notified: AtomicU64::new(0),
+            counters: counters.clone(),
             attached: Mutex::new(Attached {
                 device,
                 batching: Default::default(),
@@ -177,6 +197,8 @@ impl Slot {
                 wanted: Wanted::default(),
                 now: Waits::default(),
                 events,
+                counters,
+                counted: [0; 5],
             }),
         }
     }
@@ -202,6 +224,7 @@ impl Slot {
 
     /// A CPU notifies of a queue.
     fn notify(&self, queue: u16, offset: u64, data: &[u8]) {
+        count(&self.counters.notifications);
         match (self.try_lock(), 1_u64.checked_shl(queue.into())) {
             (Some(mut attached), _) => attached.write(offset, data),
             (None, Some(bit)) => {
@@ -270,6 +293,9 @@ struct Attached {
     /// Room for what it waits for now.
     now: Waits,
     events: Arc<DeviceLoop>,
+    counters: Arc<DeviceCounters>,
+    /// What of the device is counted already.
+    counted: [u64; 5],
 }
 
 impl Attached {
@@ -285,12 +311,17 @@ impl Attached {
         self.defer_all(notified);
         self.look();
         self.wanted.set(&self.now);
+        count(&self.counters.turns);
+        self.count();
     }
 
     /// The driver writes to a register.
     fn write(&mut self, offset: u64, data: &[u8]) {
-        if !self.leave(offset, data) {
+        if self.leave(offset, data) {
+            count(&self.counters.left);
+        } else {
             let _ = self.device.write(offset, data);
+            self.count();
         }
         self.tell();
     }
@@ -331,6 +362,19 @@ impl Attached {
             self.wanted.set(&self.now);
             self.events.changed();
         }
+    }
+
+    /// Counts what the device has done since this was called last.
+    fn count(&mut self) {
+        let Served {
+            chains,
+            bytes_read,
+            bytes_written,
+        } = self.device.served();
+        let [misuses, failures] = self.device.mishaps();
+        let now = [chains, bytes_read, bytes_written, misuses, failures];
+        self.counters.add(&self.counted, &now);
+        self.counted = now;
     }
 
     fn look(&mut self) {
@@ -399,7 +443,7 @@ mod tests {
         let busy = Busy { begun, end: to_end };
         let line = IrqLine::detached();
         let device = Mmio::new(busy, memory.clone(), line.clone());
-        let slot = Arc::new(Slot::new(Box::new(device), Arc::default()));
+        let slot = Arc::new(Slot::new(Box::new(device), Arc::default(), Arc::default()));
         let mut registers = Registers(slot.clone());
         let mut queue = DriverQueue::new(&memory, 0, 16);
         initialise(&mut registers, 1 << 32, &[&queue]);
@@ -430,5 +474,13 @@ mod tests {
         end.send(()).unwrap();
         slot.process_events(|_| {});
         assert!(queue.used().is_some() && line.level());
+
+        let metrics = slot.counters.metrics();
+        assert_eq!((metrics.notifications, metrics.turns), (2, 2));
+        assert_eq!((metrics.requests, metrics.bytes_read), (2, 2));
+        assert_eq!((metrics.misuses, metrics.failures), (0, 0));
+        // A queue that there is not.
+        write(&mut registers, mmio::QUEUE_NOTIFY, 7);
+        assert_eq!(slot.counters.metrics().misuses, 1);
     }
 }
