@@ -10,6 +10,7 @@ mod doctor;
 mod entry;
 mod failure;
 mod inspect;
+mod metrics;
 mod mmds;
 mod run;
 mod signals;
