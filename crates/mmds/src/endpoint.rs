@@ -102,7 +102,7 @@ impl Endpoint {
 
     /// Takes a frame of `len` bytes, which are read from `frame`. `now` is the time since a moment that is the same for
     /// all cards that the service is served on.
-    pub fn send(&mut self, len: usize, frame: &mut impl Read, offload: TxOffload, now: Duration) {
+    pub fn send(&mut self, len: usize, frame: &mut dyn Read, offload: TxOffload, now: Duration) {
         self.advance(now);
         // It goes to the router, where the guest has no route of its own to the service.
         let mut to = [0; 6];
@@ -122,11 +122,11 @@ impl Endpoint {
         &mut self,
         room: usize,
         offload: RxOffload,
-        out: &mut impl Write,
+        mut out: &mut dyn Write,
         now: Duration,
     ) -> Option<FrameInfo> {
         self.advance(now);
-        let info = self.network.receive(room, offload, out);
+        let info = self.network.receive(room, offload, &mut out);
         if self.network.host_mut().has_events() {
             self.network.process(now);
         }
