@@ -43,6 +43,7 @@ mod images;
 pub mod ioapic;
 mod libfuzzer;
 pub mod loader_entries;
+pub mod mmds;
 pub mod mmio;
 pub mod multiboot;
 pub mod multiboot2;
@@ -104,6 +105,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
     Target::new("loader_entries", loader_entries::run),
+    Target::new("mmds", mmds::run),
     Target::new("mmio", mmio::run),
     Target::new("multiboot", multiboot::run),
     Target::new("multiboot2", multiboot2::run),

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use goldcrest_boot::{Image, Protocol};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    Control, DiskConfig, Input, MachineConfig, NetConfig, NetLink, Notice, Output, Timeline,
+    Control, DiskConfig, Input, MachineConfig, Mmds, NetConfig, NetLink, Notice, Output, Timeline,
     VirtioConfig, VsockConfig, balloon_device, entropy_device_with, vsock_device,
 };
 
 use crate::Fault;
 use crate::controller::USER_NETWORK;
 use crate::model::{
-    BootSource, Drive, HugePages, MachineConfiguration, NetworkInterface, RateLimiter,
-    VmConfiguration,
+    BootSource, Drive, HugePages, MachineConfiguration, MmdsConfiguration, NetworkInterface,
+    RateLimiter, VmConfiguration,
 };
 
 /// A kernel's command line if none is given: Firecracker's, by its documentation.
@@ -49,6 +49,7 @@ pub(crate) struct Places {
 /// The machine that `config` describes.
 pub(crate) fn machine(
     config: &VmConfiguration,
+    metadata: Option<&Arc<Mmds>>,
     around: &Surroundings,
 ) -> Result<(MachineConfig, Places), Fault> {
     let machine = config.machine_config.clone().unwrap_or_default();
@@ -59,7 +60,7 @@ pub(crate) fn machine(
     let initrd = initrd.map(Image::open).transpose();
     let initrd = initrd.map_err(|error| Fault::of(&error))?;
     let cmdline = cmdline(source, &config.drives, is_kernel(&image));
-    let (virtio, places) = devices(config, &machine, around)?;
+    let (virtio, places) = devices(config, &machine, metadata, around)?;
     let output = match config
         .serial
         .as_ref()
@@ -133,6 +134,7 @@ pub(crate) fn memory(config: &MachineConfiguration) -> Option<MemoryConfig> {
 fn devices(
     config: &VmConfiguration,
     machine: &MachineConfiguration,
+    metadata: Option<&Arc<Mmds>>,
     around: &Surroundings,
 ) -> Result<(Vec<VirtioConfig>, Places), Fault> {
     let mut virtio = Vec::new();
@@ -144,7 +146,13 @@ fn devices(
         virtio.push(device.with_id(&drive.drive_id));
     }
     for interface in &config.network_interfaces {
-        let device = card(interface)?.device();
+        let mut card = card(interface)?;
+        let has_metadata =
+            |set: &MmdsConfiguration| set.network_interfaces.contains(&interface.iface_id);
+        if config.mmds_config.as_ref().is_some_and(has_metadata) {
+            card.mmds = metadata.cloned();
+        }
+        let device = card.device();
         let device = device.map_err(|error| Fault::of(&error))?;
         places.cards.push(virtio.len());
         virtio.push(device.with_id(&interface.iface_id));
@@ -193,6 +201,7 @@ pub(crate) fn card(interface: &NetworkInterface) -> Result<NetConfig, Fault> {
             queues: 1,
             rx_rate: RateLimiter::default().config(),
             tx_rate: RateLimiter::default().config(),
+            mmds: None,
         },
     };
     if let Some(mac) = &interface.guest_mac {

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use crate::ApiError;
 use crate::model::{
     Action, Balloon, BalloonStatisticsUpdate, BalloonUpdate, BootSource, Drive, DriveUpdate,
-    Entropy, Logger, MachineConfiguration, MachineConfigurationUpdate, Metrics, NetworkInterface,
-    NetworkInterfaceUpdate, Serial, SnapshotCreate, SnapshotLoad, Vm, Vsock,
+    Entropy, Logger, MachineConfiguration, MachineConfigurationUpdate, Metrics, MmdsConfiguration,
+    NetworkInterface, NetworkInterfaceUpdate, Serial, SnapshotCreate, SnapshotLoad, Vm, Vsock,
 };
 
 /// What is asked for.
@@ -40,7 +40,12 @@ pub enum Call {
     PatchVm(Vm),
     CreateSnapshot(SnapshotCreate),
     LoadSnapshot(SnapshotLoad),
+    GetMmds,
+    PutMmds(serde_json::Value),
+    PatchMmds(serde_json::Value),
+    PutMmdsConfig(MmdsConfiguration),
     GetStatus,
+    GetMetrics,
     GetOpenApi,
     Stop,
 }
@@ -139,11 +144,16 @@ pub const ROUTES: &[Route] = &[
     }),
     put("/logger", |_, b| json(b).map(Call::PutLogger)),
     put("/metrics", |_, b| json(b).map(Call::PutMetrics)),
+    get("/mmds", |_, _| Ok(Call::GetMmds)),
+    put("/mmds", |_, b| json(b).map(Call::PutMmds)),
+    patch("/mmds", |_, b| json(b).map(Call::PatchMmds)),
+    put("/mmds/config", |_, b| json(b).map(Call::PutMmdsConfig)),
     put("/actions", |_, b| json(b).map(Call::PutAction)),
     patch("/vm", |_, b| json(b).map(Call::PatchVm)),
     put("/snapshot/create", |_, b| json(b).map(Call::CreateSnapshot)),
     put("/snapshot/load", |_, b| json(b).map(Call::LoadSnapshot)),
     get("/goldcrest/v1/status", |_, _| Ok(Call::GetStatus)),
+    get("/goldcrest/v1/metrics", |_, _| Ok(Call::GetMetrics)),
     get("/goldcrest/v1/openapi", |_, _| Ok(Call::GetOpenApi)),
     put("/goldcrest/v1/stop", |_, b| {
         let Nothing {} = json(b)?;

@@ -2,10 +2,15 @@
 
 mod configure;
 mod drive;
+mod metadata;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use goldcrest_monitor::Mmds;
+
 pub(crate) use self::configure::USER_NETWORK;
+use self::metadata::Metadata;
 use serde::Serialize;
 
 use crate::journal::Journal;
@@ -29,6 +34,8 @@ pub enum Answer {
     Done,
     /// What was asked for, as JSON.
     Json(String),
+    /// What was asked for, as text.
+    Text(String),
     /// The description of the API.
     Document(&'static str),
 }
@@ -39,6 +46,7 @@ pub struct Controller<M> {
     id: String,
     config: VmConfiguration,
     journal: Journal,
+    metadata: Metadata,
 }
 
 impl<M: Machine> Controller<M> {
@@ -49,6 +57,7 @@ impl<M: Machine> Controller<M> {
             id: id.into(),
             config: VmConfiguration::default(),
             journal: Journal::default(),
+            metadata: Metadata::default(),
         }
     }
 
@@ -77,7 +86,10 @@ impl<M: Machine> Controller<M> {
         let drives = config.drives.into_iter().map(Call::PutDrive);
         let cards = config.network_interfaces.into_iter();
         let cards = cards.map(Call::PutNetworkInterface);
-        for call in parts.into_iter().flatten().chain(drives).chain(cards) {
+        // It names cards.
+        let last = config.mmds_config.map(Call::PutMmdsConfig);
+        let calls = parts.into_iter().flatten().chain(drives).chain(cards);
+        for call in calls.chain(last) {
             self.call(call)?;
         }
         Ok(())
@@ -109,7 +121,9 @@ impl<M: Machine> Controller<M> {
             Call::GetMachineConfig => json(&self.machine_config()),
             Call::GetBalloon => json(self.balloon_config()?),
             Call::GetBalloonStatistics => self.balloon_statistics(),
+            Call::GetMmds => json(&self.metadata.get()),
             Call::GetStatus => json(&self.status()),
+            Call::GetMetrics => Ok(Answer::Text(self.machine.metrics().prometheus())),
             Call::GetOpenApi => Ok(Answer::Document(OPENAPI)),
             call => self.change(call).map(|()| Answer::Done),
         }
@@ -131,6 +145,9 @@ impl<M: Machine> Controller<M> {
             Call::PatchBalloonStatistics(update) => {
                 self.patch_balloon_statistics(update.stats_polling_interval_s)
             }
+            Call::PutMmds(contents) => Ok(self.metadata.put(contents)?),
+            Call::PatchMmds(patch) => Ok(self.metadata.patch(&patch)?),
+            Call::PutMmdsConfig(config) => self.set_metadata(config),
             call => self.configure_part(call),
         }
     }
@@ -139,13 +156,15 @@ impl<M: Machine> Controller<M> {
         match action {
             ActionType::InstanceStart => {
                 self.check_start()?;
-                self.machine.start(&self.config)?;
+                let metadata = self.metadata.service()?;
+                self.machine.start(&self.config, metadata.as_ref())?;
                 Ok(())
             }
             ActionType::FlushMetrics => {
                 self.after_start("to write metrics")?;
                 let (uptime, _) = self.machine.life();
-                Ok(self.journal.flush_metrics(uptime)?)
+                let metrics = self.machine.metrics();
+                Ok(self.journal.flush_metrics(uptime, &metrics)?)
             }
             ActionType::SendCtrlAltDel => {
                 self.after_start("to press Ctrl-Alt-Del")?;
@@ -178,9 +197,21 @@ impl<M: Machine> Controller<M> {
         &mut self.machine
     }
 
-    /// What is configured, and the machine.
-    pub(crate) fn parts(&mut self) -> (&VmConfiguration, &mut M) {
-        (&self.config, &mut self.machine)
+    /// Sets how long metadata may be, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Metadata`] if that is too much.
+    pub fn limit_metadata(&mut self, bytes: usize) -> Result<(), ApiError> {
+        Ok(self.metadata.limit(bytes)?)
+    }
+
+    /// What is configured, the machine, and the metadata service if there is one.
+    pub(crate) fn parts(
+        &mut self,
+    ) -> Result<(&VmConfiguration, &mut M, Option<Arc<Mmds>>), ApiError> {
+        let metadata = self.metadata.service()?;
+        Ok((&self.config, &mut self.machine, metadata))
     }
 
     fn set_state(&mut self, vm: &Vm) -> Result<(), ApiError> {

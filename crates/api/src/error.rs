@@ -1,5 +1,6 @@
 //! Why a request is refused.
 
+use goldcrest_monitor::MmdsError;
 use serde_json::json;
 
 /// Why a request is refused, as its client is told.
@@ -61,6 +62,9 @@ pub enum ApiError {
     /// What is possible while the machine is paused only.
     #[error("a snapshot is made of a paused machine: pause it first (PATCH /vm)")]
     NotPaused,
+    /// Metadata that cannot be.
+    #[error(transparent)]
+    Metadata(#[from] MmdsError),
     /// What cannot be, for a reason that is a sentence of its own.
     #[error("{0}")]
     Refused(String),
@@ -70,7 +74,7 @@ impl ApiError {
     /// The status of the answer.
     pub fn status(&self) -> u16 {
         match self {
-            Self::TooLarge { .. } => 413,
+            Self::TooLarge { .. } | Self::Metadata(MmdsError::TooLarge { .. }) => 413,
             Self::TooSlow { .. } => 408,
             _ => 400,
         }

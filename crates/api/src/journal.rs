@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use goldcrest_monitor::Metrics;
 use nix::fcntl::OFlag;
 use serde_json::json;
 
@@ -132,7 +133,11 @@ impl Journal {
     /// # Errors
     ///
     /// [`Fault`] if there is no file, or it cannot be written.
-    pub fn flush_metrics(&mut self, uptime: Option<Duration>) -> Result<(), Fault> {
+    pub fn flush_metrics(
+        &mut self,
+        uptime: Option<Duration>,
+        machine: &Metrics,
+    ) -> Result<(), Fault> {
         let Some(file) = &mut self.metrics else {
             return Err(Fault::new(
                 "metrics have no file: say where they go first (PUT /metrics)",
@@ -153,6 +158,7 @@ impl Journal {
             "put_api_requests": requests(put),
             "patch_api_requests": requests(patch),
             "logger": { "missed_log_count": lost_logs },
+            "machine": machine,
         });
         file.write_all(format!("{line}\n").as_bytes())
             .map_err(|error| Fault::new(format!("cannot write the metrics: {error}")))?;
@@ -223,13 +229,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics");
         let mut journal = Journal::default();
-        assert!(journal.flush_metrics(None).is_err());
+        let machine = Metrics::default();
+        assert!(journal.flush_metrics(None, &machine).is_err());
         journal.set_metrics(&path).unwrap();
         assert!(journal.set_metrics(&path).is_err());
         journal.request("PUT", "/", &Err(ApiError::Body));
         journal.request("PUT", "/", &Ok(Answer::Done));
-        journal.flush_metrics(Some(Duration::from_secs(1))).unwrap();
-        journal.flush_metrics(None).unwrap();
+        let second = Some(Duration::from_secs(1));
+        journal.flush_metrics(second, &machine).unwrap();
+        journal.flush_metrics(None, &machine).unwrap();
         let text = fs::read_to_string(path).unwrap();
         let lines: Vec<serde_json::Value> = text
             .lines()

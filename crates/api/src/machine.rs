@@ -1,7 +1,9 @@
 //! What the API drives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use goldcrest_monitor::{Metrics, Mmds};
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_balloon::BalloonStatus;
 
@@ -28,15 +30,22 @@ pub trait Machine: Send {
     /// [`Fault`] if it cannot.
     fn check_drive(&self, drive: &Drive) -> Result<(), Fault>;
 
-    /// Makes the machine and has it run. When this returns, it is at its first instruction or beyond.
+    /// Makes the machine and has it run, with a metadata service for the cards that are to have it. When this returns, it is at its first instruction or beyond.
     ///
     /// # Errors
     ///
     /// [`Fault`] if it cannot be made: it is as if nothing was asked then.
-    fn start(&mut self, config: &VmConfiguration) -> Result<(), Fault>;
+    fn start(
+        &mut self,
+        config: &VmConfiguration,
+        metadata: Option<&Arc<Mmds>>,
+    ) -> Result<(), Fault>;
 
     /// What it does. It may end by itself at any time, and is told to run then.
     fn state(&self) -> InstanceState;
+
+    /// What it has done.
+    fn metrics(&self) -> Metrics;
 
     /// How long ago it was started, and how it ended if it has.
     fn life(&self) -> (Option<Duration>, Option<String>);

@@ -7,6 +7,7 @@ mod boot;
 mod devices;
 mod drive;
 mod machine;
+mod mmds;
 mod observe;
 mod rate;
 mod snapshot;
@@ -17,6 +18,7 @@ pub use boot::BootSource;
 pub use devices::{Entropy, NetworkInterface, NetworkInterfaceUpdate, Serial, Vsock};
 pub use drive::{CacheType, Drive, DriveUpdate, IoEngine};
 pub use machine::{HugePages, MachineConfiguration, MachineConfigurationUpdate};
+pub use mmds::{MetadataVersion, MmdsConfiguration};
 pub use observe::{Level, Logger, Metrics};
 pub use rate::{RateLimiter, TokenBucket};
 pub use snapshot::{

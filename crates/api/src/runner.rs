@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use goldcrest_boot::Image;
 use goldcrest_monitor::{
-    Control, DeviceAccessError, Inventory, Machine as Monitored, MachineConfig, MonitorError,
-    Outcome, RestoreConfig, SnapshotFiles, SnapshotKind, StopReason,
+    Control, DeviceAccessError, Inventory, Machine as Monitored, MachineConfig, Metrics, Mmds,
+    MonitorError, Outcome, RestoreConfig, SnapshotFiles, SnapshotKind, StopReason,
 };
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_vcpu::{Hypervisor, Vm};
@@ -128,8 +128,8 @@ impl Controller<Runner> {
     /// [`ApiError`] if it cannot be, as when it is started by a request.
     pub fn prepare(&mut self) -> Result<MachineConfig, ApiError> {
         self.check_start()?;
-        let (config, runner) = self.parts();
-        let (machine, places) = build::machine(config, &runner.around)?;
+        let (config, runner, metadata) = self.parts()?;
+        let (machine, places) = build::machine(config, metadata.as_ref(), &runner.around)?;
         runner.places = places;
         lock(&runner.life).begun = Some(Instant::now());
         Ok(machine)
@@ -234,8 +234,12 @@ impl Machine for Runner {
         }
     }
 
-    fn start(&mut self, config: &VmConfiguration) -> Result<(), Fault> {
-        let (machine, places) = build::machine(config, &self.around)?;
+    fn start(
+        &mut self,
+        config: &VmConfiguration,
+        metadata: Option<&Arc<Mmds>>,
+    ) -> Result<(), Fault> {
+        let (machine, places) = build::machine(config, metadata, &self.around)?;
         self.order(Source::Config(machine))?;
         self.places = places;
         Ok(())
@@ -248,6 +252,10 @@ impl Machine for Runner {
             (Some(_), false) => InstanceState::Running,
             (Some(_), true) => InstanceState::Paused,
         }
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.control().metrics()
     }
 
     fn life(&self) -> (Option<Duration>, Option<String>) {

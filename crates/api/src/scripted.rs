@@ -1,8 +1,10 @@
 //! A machine that is none: for tests and fuzzers of what stands above it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use goldcrest_monitor::{Metrics, Mmds};
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_balloon::BalloonStatus;
 
@@ -47,8 +49,20 @@ impl Machine for ScriptedMachine {
         }
     }
 
-    fn start(&mut self, config: &VmConfiguration) -> Result<(), Fault> {
-        self.note(format!("start with {} drives", config.drives.len()))?;
+    fn start(
+        &mut self,
+        config: &VmConfiguration,
+        metadata: Option<&Arc<Mmds>>,
+    ) -> Result<(), Fault> {
+        let metadata = if metadata.is_some() {
+            " and metadata"
+        } else {
+            ""
+        };
+        self.note(format!(
+            "start with {} drives{metadata}",
+            config.drives.len()
+        ))?;
         self.started = true;
         Ok(())
     }
@@ -59,6 +73,10 @@ impl Machine for ScriptedMachine {
             (true, false) => InstanceState::Running,
             (true, true) => InstanceState::Paused,
         }
+    }
+
+    fn metrics(&self) -> Metrics {
+        Metrics::default()
     }
 
     fn life(&self) -> (Option<Duration>, Option<String>) {

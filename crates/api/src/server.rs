@@ -258,10 +258,15 @@ async fn body(incoming: Incoming, limits: Limits) -> Result<Bytes, ApiError> {
 }
 
 fn response(result: Result<Answer, ApiError>) -> Response<Full<Bytes>> {
+    let mut kind = "application/json";
     let (status, body) = match result {
         Ok(Answer::Done) => (StatusCode::NO_CONTENT, Bytes::new()),
         Ok(Answer::Json(text)) => (StatusCode::OK, text.into()),
         Ok(Answer::Document(text)) => (StatusCode::OK, text.into()),
+        Ok(Answer::Text(text)) => {
+            kind = "text/plain; version=0.0.4";
+            (StatusCode::OK, text.into())
+        }
         Err(error) => {
             let status = StatusCode::from_u16(error.status());
             let body = error.body().into();
@@ -274,7 +279,7 @@ fn response(result: Result<Answer, ApiError>) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("Goldcrest API"));
     if has_body {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     response
 }

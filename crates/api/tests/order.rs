@@ -362,6 +362,42 @@ fn a_snapshot_is_loaded_into_a_machine_of_which_nothing_is_configured() {
 }
 
 #[test]
+fn metadata_is_there_before_and_after_the_start_and_found_on_cards_that_are() {
+    let mut controller = controller();
+    assert_eq!(get(&mut controller, "/mmds"), serde_json::json!({}));
+    let early = ask(&mut controller, "PATCH", "/mmds", "{}").unwrap_err();
+    assert!(!early.is_empty());
+    put(&mut controller, "/mmds", r#"{"a":{"b":"c"}}"#).unwrap();
+    ask(&mut controller, "PATCH", "/mmds", r#"{"a":{"d":1}}"#).unwrap();
+    let config = r#"{"network_interfaces":["e"],"version":"V2","ipv4_address":"169.254.170.2"}"#;
+    let unknown = put(&mut controller, "/mmds/config", config).unwrap_err();
+    assert!(unknown.contains("no network interface \"e\""), "{unknown}");
+    put(&mut controller, "/network-interfaces/e", CARD).unwrap();
+    let elsewhere = r#"{"network_interfaces":["e"],"ipv4_address":"10.0.0.1"}"#;
+    let refused = put(&mut controller, "/mmds/config", elsewhere).unwrap_err();
+    assert!(refused.contains("link-local"), "{refused}");
+    put(&mut controller, "/mmds/config", config).unwrap();
+    put(&mut controller, "/boot-source", KERNEL).unwrap();
+    put(&mut controller, "/actions", START).unwrap();
+    assert_eq!(
+        controller.machine().asked,
+        ["start with 0 drives and metadata"]
+    );
+    let late = put(&mut controller, "/mmds/config", config).unwrap_err();
+    assert!(late.ends_with("once the machine is started"), "{late}");
+    ask(&mut controller, "PATCH", "/mmds", r#"{"a":{"b":null}}"#).unwrap();
+    assert_eq!(
+        get(&mut controller, "/mmds"),
+        serde_json::json!({ "a": { "d": 1 } })
+    );
+    let long = format!(r#"{{"x":"{}"}}"#, "y".repeat(60_000));
+    let error = controller
+        .request("PUT", "/mmds", long.as_bytes())
+        .unwrap_err();
+    assert_eq!(error.status(), 413);
+}
+
+#[test]
 fn a_machine_that_cannot_be_started_can_be_configured_on() {
     let mut controller = controller();
     put(&mut controller, "/boot-source", KERNEL).unwrap();

@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use goldcrest_api::model::{Logger, Metrics, VmConfiguration};
-use goldcrest_api::{Controller, Limits, MAX_BODY, Runner, Server, Surroundings};
+use goldcrest_api::{Call, Controller, Limits, MAX_BODY, Runner, Server, Surroundings};
 use goldcrest_monitor::{Control, MachineConfig, MonitorError, Notice, Outcome};
 use goldcrest_vcpu::kvm::Kvm;
+use serde::de::DeserializeOwned;
 
 use crate::args::{ApiOptions, RunOptions};
 use crate::failure::Failure;
 use crate::run;
 use crate::{say, signals, terminal};
 
-/// The most bytes of a configuration file.
-const MAX_CONFIG: u64 = 1 << 20;
+/// The most bytes of a file that is read.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Whether a machine is to be described by requests or a file.
 pub(crate) fn is_wanted(options: &RunOptions) -> bool {
@@ -34,6 +35,10 @@ pub(crate) struct Start {
     pub(crate) logger: Option<Logger>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) max_body: usize,
+    /// A file with metadata for the guest.
+    pub(crate) metadata: Option<PathBuf>,
+    /// The most bytes of metadata.
+    pub(crate) metadata_limit: Option<usize>,
 }
 
 /// `goldcrest run --api-sock`.
@@ -52,6 +57,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
         logger: None,
         metrics: None,
         max_body: MAX_BODY,
+        metadata: None,
+        metadata_limit: None,
     })
 }
 
@@ -79,6 +86,15 @@ pub(crate) fn start(start: Start) -> Result<u8, Failure> {
     controller
         .configure(observed)
         .map_err(|source| Failure::usage("logs and metrics", source))?;
+    if let Some(limit) = start.metadata_limit {
+        let limited = controller.limit_metadata(limit);
+        limited.map_err(|source| Failure::usage("metadata", source))?;
+    }
+    if let Some(path) = &start.metadata {
+        let contents = read_json(path, "metadata")?;
+        let put = controller.call(Call::PutMmds(contents));
+        put.map_err(|source| Failure::usage("metadata", source))?;
+    }
     let prepared = match &start.config_file {
         Some(path) => Some(configure(&mut controller, path)?),
         None => None,
@@ -106,20 +122,25 @@ pub(crate) fn start(start: Start) -> Result<u8, Failure> {
 
 /// The machine that the file describes.
 fn configure(controller: &mut Controller<Runner>, path: &Path) -> Result<MachineConfig, Failure> {
+    let config: VmConfiguration = read_json(path, "configuration")?;
     let what = format!("configuration {}", path.display());
-    let failed = |source| Failure::usage(format_args!("cannot read the {what}"), source);
-    let length = fs::metadata(path).map_err(failed)?.len();
-    if length > MAX_CONFIG {
-        let why = format!("{what}: {length} bytes, the limit is {MAX_CONFIG}");
-        return Err(Failure::asked_wrongly(why));
-    }
-    let text = fs::read(path).map_err(failed)?;
-    let config: VmConfiguration =
-        serde_json::from_slice(&text).map_err(|source| Failure::usage(&what, source))?;
     controller
         .configure(config)
         .and_then(|()| controller.prepare())
         .map_err(|source| Failure::usage(&what, source))
+}
+
+/// What a file of JSON has.
+fn read_json<T: DeserializeOwned>(path: &Path, kind: &str) -> Result<T, Failure> {
+    let what = format!("{kind} {}", path.display());
+    let failed = |source| Failure::usage(format_args!("cannot read the {what}"), source);
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > MAX_FILE {
+        let why = format!("{what}: {length} bytes, the limit is {MAX_FILE}");
+        return Err(Failure::asked_wrongly(why));
+    }
+    let text = fs::read(path).map_err(failed)?;
+    serde_json::from_slice(&text).map_err(|source| Failure::usage(&what, source))
 }
 
 fn serve(path: &Path, controller: Controller<Runner>, max_body: usize) -> Result<Server, Failure> {

@@ -11,6 +11,8 @@ use goldcrest_monitor::{
     parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
+use crate::metrics::MetricsOption;
+use crate::mmds::MmdsOptions;
 use crate::snapshot_args::SnapshotCommand;
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
@@ -164,6 +166,9 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "user|tap=NAME[,OPTION]...")]
     pub(crate) net: Vec<NetConfig>,
 
+    #[command(flatten)]
+    pub(crate) mmds: MmdsOptions,
+
     /// Sockets between guest and host, for example cid=3,uds=/tmp/guest.sock
     ///
     /// Programs here connect to the Unix socket PATH and say `CONNECT PORT`; those of the guest that connect to CID 2, port
@@ -233,6 +238,13 @@ pub(crate) struct RunOptions {
     /// Write the timeline to this file instead
     #[arg(long, value_name = "FILE", requires = "timeline")]
     pub(crate) timeline_file: Option<PathBuf>,
+
+    /// Write what the machine has done to this file when it ends, as a line of JSON: exits by reason, requests of devices
+    ///
+    /// With every=TIME (1s, 500ms, 2m) a line is also written each time that so much has passed. A comma in the path is
+    /// written twice. docs/metrics.md says what there is.
+    #[arg(long, value_name = "FILE[,every=TIME]")]
+    pub(crate) metrics: Option<MetricsOption>,
 
     /// End the guest after so many seconds, with status 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

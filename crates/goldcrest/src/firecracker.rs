@@ -66,6 +66,14 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = goldcrest_api::MAX_BODY)]
     http_api_max_payload_size: usize,
 
+    /// Metadata that the guest finds by the API's /mmds, from this file
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+
+    /// The most bytes of metadata
+    #[arg(long, value_name = "BYTES")]
+    mmds_size_limit: Option<usize>,
+
     /// Not heeded: there is no filter
     #[arg(long)]
     no_seccomp: bool,
@@ -124,6 +132,8 @@ pub(crate) fn run() -> Result<u8, Failure> {
             .metrics_path
             .map(|metrics_path| Metrics { metrics_path }),
         max_body: args.http_api_max_payload_size,
+        metadata: args.metadata,
+        metadata_limit: args.mmds_size_limit,
     })
 }
 

@@ -13,6 +13,8 @@ mod entry;
 mod failure;
 mod firecracker;
 mod inspect;
+mod metrics;
+mod mmds;
 mod run;
 mod signals;
 mod snapshot;

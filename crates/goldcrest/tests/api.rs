@@ -165,7 +165,7 @@ fn a_file_describes_a_machine_with_and_without_an_api() {
     let path = config(unikernel("exit-status"), "9");
     let mut tool = goldcrest();
     tool.args(["run", "--no-api", "--config-file"]).arg(&path);
-    let mut running = Running::start(&mut tool);
+    let running = Running::start(&mut tool);
     assert_eq!(running.finish().soon().expect(9).stderr, "");
 
     let image = guests::chatty();

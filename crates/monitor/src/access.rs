@@ -6,12 +6,16 @@ use std::time::Duration;
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_balloon::{Balloon, BalloonError, BalloonStatus, HostPages};
 use goldcrest_virtio_blk::{Block, DiskError};
-use goldcrest_virtio_net::{Net, Tap};
+use goldcrest_virtio_net::{Net, NetBackend, Tap};
 
 use crate::Control;
 use crate::disk::Noticing;
+use crate::mmds::MmdsBackend;
 use crate::snapshot::Description;
 use crate::user_net::UserNet;
+
+/// A card before whose network the metadata service is.
+type WithMetadata = Net<MmdsBackend<Box<dyn NetBackend>>>;
 
 /// Why a device is left as it is.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +96,11 @@ impl Control {
         })
         .or_else(|_| {
             self.access(KIND, index, |card: &mut Net<UserNet>| {
+                card.set_rates(receive, send);
+            })
+        })
+        .or_else(|_| {
+            self.access(KIND, index, |card: &mut WithMetadata| {
                 card.set_rates(receive, send);
             })
         })?;

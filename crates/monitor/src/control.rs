@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use goldcrest_vcpu::Kick;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::counters::Counters;
 use crate::cpu::Board;
 use crate::snapshot::{Subject, take};
-use crate::{SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
+use crate::{Metrics, SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
 
 /// Why a machine was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub struct Control {
     board: Mutex<Weak<Board>>,
     subject: Mutex<Option<Arc<Subject>>>,
     snapshots: Mutex<()>,
+    pub(crate) counters: Counters,
 }
 
 #[derive(Default)]
@@ -159,6 +161,9 @@ impl Control {
     /// also for an output that nobody reads; it must not be called by a device.
     pub fn pause(&self) {
         let mut pause = self.lock_pause();
+        if !pause.wanted {
+            self.counters.pauses.begin();
+        }
         pause.wanted = true;
         drop(pause);
         self.kick_all();
@@ -174,6 +179,9 @@ impl Control {
     pub fn pause_within(&self, limit: Duration) -> bool {
         let begun = Instant::now();
         let was_wanted = std::mem::replace(&mut self.lock_pause().wanted, true);
+        if !was_wanted {
+            self.counters.pauses.begin();
+        }
         self.kick_all();
         let pause = self.lock_pause();
         let left = limit.saturating_sub(begun.elapsed());
@@ -182,6 +190,7 @@ impl Control {
             .wait_timeout_while(pause, left, |p| p.wanted && p.waiting < p.running)
             .unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() && !was_wanted {
+            self.counters.pauses.end();
             pause.wanted = false;
             drop(pause);
             self.changed.notify_all();
@@ -192,7 +201,12 @@ impl Control {
     /// Lets a paused machine go on.
     pub fn resume(&self) {
         self.asked_to_pause.store(false, Ordering::SeqCst);
-        self.lock_pause().wanted = false;
+        let mut pause = self.lock_pause();
+        if pause.wanted {
+            self.counters.pauses.end();
+        }
+        pause.wanted = false;
+        drop(pause);
         self.changed.notify_all();
     }
 
@@ -273,6 +287,11 @@ impl Control {
     pub(crate) fn board(&self) -> Option<Arc<Board>> {
         let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         board.upgrade()
+    }
+
+    /// What the machine has done so far, and what was done for it; also those before it that this has controlled.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.metrics()
     }
 
     /// The CPUs of a machine that is about to run.

@@ -36,6 +36,7 @@ mod batching;
 mod config;
 mod console;
 mod control;
+mod counters;
 mod cpu;
 mod custom;
 mod device_loop;
@@ -46,6 +47,8 @@ mod hypercalls;
 mod input;
 mod inventory;
 mod machine;
+mod metrics;
+mod mmds;
 mod net;
 mod options;
 mod outcome;
@@ -69,6 +72,7 @@ pub use error::MonitorError;
 pub use goldcrest_memory::image::ImageId;
 pub use inventory::{Inventory, InventoryDevice};
 pub use machine::{Machine, run};
+pub use metrics::{DeviceMetrics, Metrics};
 pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
@@ -87,6 +91,8 @@ pub use vsock::{parse_vsock, vsock_device};
 pub use goldcrest_boot::{Announce, Image, Module, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
+/// The metadata service.
+pub use goldcrest_mmds::{Mmds, MmdsConfig, MmdsError, MmdsVersion};
 /// What a balloon does.
 pub use goldcrest_virtio_balloon::BalloonConfig;
 /// Sockets of a guest's.

@@ -246,6 +246,7 @@ impl<V: Vm> Machine<V> {
         control.set_subject(Some(subject.clone()));
         run_cpus(&mut vcpus, &board);
         control.set_subject(None);
+        board.control.counters.end(&board);
         drop(events);
         if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
             if let Some(loaded) = &loaded {
@@ -414,7 +415,8 @@ fn board(
     for (first, device) in pic.ports() {
         ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
-    ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+    let doorbell = shared(doorbell);
+    ports.add("doorbell", doorbell::RANGE, doorbell.clone())?;
     let mut unsaved = Vec::new();
     for HypercallPort {
         name,
@@ -441,7 +443,16 @@ fn board(
         device.add(&wiring, &mut ports, &mut memory)?;
     }
     let devices = Arc::new(DeviceLoop::default());
-    let virtio = virtio::attach(config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    let counters = &config.control.counters;
+    let virtio = virtio::attach(
+        config.virtio,
+        mmio,
+        ram,
+        &isa,
+        &mut memory,
+        &devices,
+        counters,
+    )?;
     for device in virtio.iter().filter(|device| device.saved.is_none()) {
         unsaved.push(format!("device {}", device.id));
     }
@@ -458,9 +469,11 @@ fn board(
         saved: Mutex::default(),
         wake,
         view: ram.view(),
+        doorbell,
         control: config.control.clone(),
         end: End::default(),
     });
+    counters.begin(&board);
     let events = Arc::new(EventThreads::default());
     devices.connect(&board, &events);
     config.control.attach_devices(&board);

@@ -174,6 +174,7 @@ pub(super) fn first_part(config: &VmConfiguration) -> Option<&'static str> {
         ("/vsock", config.vsock.is_some()),
         ("/balloon", config.balloon.is_some()),
         ("/entropy", config.entropy.is_some()),
+        ("/mmds/config", config.mmds_config.is_some()),
     ];
     parts
         .into_iter()

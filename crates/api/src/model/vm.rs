@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Balloon, BootSource, Drive, Entropy, Logger, MachineConfiguration, Metrics, NetworkInterface,
-    Serial, Vsock,
+    Balloon, BootSource, Drive, Entropy, Logger, MachineConfiguration, Metrics, MmdsConfiguration,
+    NetworkInterface, Serial, Vsock,
 };
 
 /// What `GET /` answers.
@@ -102,6 +102,9 @@ pub struct VmConfiguration {
     /// Where metrics go.
     #[serde(default)]
     pub metrics: Option<Metrics>,
+    /// The metadata service.
+    #[serde(default)]
+    pub mmds_config: Option<MmdsConfiguration>,
     /// Network cards.
     #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
