@@ -142,8 +142,10 @@ fn the_guests_status_is_the_processes() {
     if skip_without_kvm() {
         return;
     }
+    // It may have to be built, which takes time.
+    let image = unikernel("exit-status");
     let served = serve(&[]);
-    served.boot(&unikernel("exit-status"), "7");
+    served.boot(&image, "7");
     assert_eq!(served.finish().soon().expect(7).stderr, "");
 }
 
@@ -207,6 +209,7 @@ fn what_cannot_be_started_is_said_and_something_else_can_be() {
     if skip_without_kvm() {
         return;
     }
+    let image = unikernel("exit-status");
     let served = serve(&[]);
     let nothing = served.ctl(&["start"]).unwrap_err();
     assert_contains(&nothing, &["nothing to boot", "PUT /boot-source"]);
@@ -223,8 +226,7 @@ fn what_cannot_be_started_is_said_and_something_else_can_be() {
     let refused = served.ctl(&["start"]).unwrap_err();
     assert!(refused.contains(text.to_str().unwrap()), "{refused}");
     assert_eq!(served.state(), "Not started");
-    // One that needs more memory than there is.
-    served.boot(&unikernel("exit-status"), "3");
+    served.boot(&image, "3");
     served.finish().soon().expect(3);
 }
 
@@ -336,7 +338,8 @@ fn the_api_has_a_thread_when_it_is_asked_for_and_not_otherwise() {
     if skip_without_kvm() {
         return;
     }
-    let mut running = Running::start(&mut boot(&guests::spinning()));
+    let image = guests::spinning();
+    let mut running = Running::start(&mut boot(&image));
     running.wait_for(">");
     assert!(!running.threads().contains(&"api\n".into()));
     drop(running);
