@@ -36,7 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> Done {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let mut next = || arguments.next().ok_or("usage: firecracker-client FIRECRACKER KERNEL DIRECTORY");
+    let mut next = || {
+        arguments
+            .next()
+            .ok_or("usage: firecracker-client FIRECRACKER KERNEL DIRECTORY")
+    };
     let (firecracker, kernel, directory) = (next()?, next()?, next()?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -49,10 +53,12 @@ fn main() -> Done {
 
 async fn drive(firecracker: &Path, kernel: &Path, directory: &Path) -> Done {
     let installation = VmmInstallation::new(firecracker, Path::new("/none"), Path::new("/none"));
-    let mut resources = Resources::new(DirectProcessSpawner, TokioRuntime, VmmOwnershipModel::Shared);
+    let mut resources = Resources::new(
+        DirectProcessSpawner,
+        TokioRuntime,
+        VmmOwnershipModel::Shared,
+    );
     let data = configuration(&mut resources, kernel, directory)?;
-    let state = resources.create_resource(directory.join("state"), ResourceType::Produced)?;
-    let memory = resources.create_resource(directory.join("memory"), ResourceType::Produced)?;
     let configuration = VmConfiguration::New {
         init_method: InitMethod::ViaApiCalls,
         data,
@@ -63,8 +69,14 @@ async fn drive(firecracker: &Path, kernel: &Path, directory: &Path) -> Done {
     say("configured and started");
 
     let info = machine.get_info().await?;
-    say(format_args!("{} {}, version {}", info.app_name, info.id, info.vmm_version));
-    say(format_args!("API of {}", machine.get_firecracker_version().await?));
+    say(format_args!(
+        "{} {}, version {}",
+        info.app_name, info.id, info.vmm_version
+    ));
+    say(format_args!(
+        "API of {}",
+        machine.get_firecracker_version().await?
+    ));
     let config = machine.get_machine_configuration().await?;
     assert_eq!((config.vcpu_count, config.mem_size_mib), (1, 32));
     let mut pipes = machine.take_pipes()?;
@@ -79,6 +91,9 @@ async fn drive(firecracker: &Path, kernel: &Path, directory: &Path) -> Done {
     echo(&mut pipes.stdin, &mut pipes.stdout, b"two").await?;
     machine.pause().await?;
     say("paused, resumed and paused");
+    let resources = machine.get_resource_system_mut();
+    let state = resources.create_resource(directory.join("state"), ResourceType::Produced)?;
+    let memory = resources.create_resource(directory.join("memory"), ResourceType::Produced)?;
     let snapshot = machine
         .create_snapshot(CreateSnapshot {
             snapshot_type: Some(SnapshotType::Full),
@@ -133,9 +148,8 @@ fn configuration(
     std::fs::File::create(&disk)?.set_len(1 << 20)?;
     let moved = ResourceType::Moved(MovedResourceType::Copied);
     let created = ResourceType::Created(CreatedResourceType::File);
-    let mut resource = |path: PathBuf, kind| -> Done<Resource> {
-        Ok(resources.create_resource(path, kind)?)
-    };
+    let mut resource =
+        |path: PathBuf, kind| -> Done<Resource> { Ok(resources.create_resource(path, kind)?) };
     Ok(VmConfigurationData {
         boot_source: BootSource {
             kernel_image: resource(kernel.to_owned(), moved)?,
@@ -257,6 +271,9 @@ async fn end(machine: &mut Machine) -> Done {
     };
     machine.shutdown([kill]).await?;
     let state = machine.get_state();
-    assert!(matches!(state, VmState::Exited | VmState::Crashed(_)), "{state}");
+    assert!(
+        matches!(state, VmState::Exited | VmState::Crashed(_)),
+        "{state}"
+    );
     Ok(())
 }
