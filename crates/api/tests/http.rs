@@ -1,5 +1,10 @@
 //! The server, with clients that are rude: what they get, and that others are served all the same.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,5 +1,10 @@
 //! What may be asked for when, and what comes of it, with a machine that is none.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 
 use goldcrest_api::{Answer, Controller, ScriptedMachine};
 use proptest::prelude::*;

@@ -531,6 +531,31 @@ fn a_machine_is_saved_and_goes_on_in_another_process() {
 }
 
 #[test]
+fn a_guest_finds_the_metadata_that_it_is_given() {
+    if skip_without_kvm() {
+        return;
+    }
+    let image = unikernel("metadata");
+    let served = serve(&[]);
+    let card = json!({ "iface_id": "eth0", "host_dev_name": "goldcrest:user" });
+    served.put("/network-interfaces/eth0", &card).unwrap();
+    let config = json!({ "network_interfaces": ["eth0"], "version": "V2" });
+    served.put("/mmds/config", &config).unwrap();
+    served
+        .put("/mmds", &json!({ "latest": { "name": "wren" } }))
+        .unwrap();
+    let change = json!({ "latest": { "name": "dipper" } }).to_string();
+    served.ctl(&["patch", "/mmds", &change]).unwrap();
+    assert_eq!(
+        served.ctl(&["get", "/mmds"]).unwrap(),
+        format!("{change}\n")
+    );
+    served.boot(&image, "path=/latest/name token=60");
+    let ended = served.finish().expect(0);
+    assert_eq!(ended.stdout, "dipper\n");
+}
+
+#[test]
 fn an_output_that_nobody_reads_keeps_no_request_for_ever() {
     if skip_without_kvm() {
         return;

@@ -21,10 +21,7 @@ fn a_client_for_firecracker_drives_a_machine_from_its_start_to_its_end_and_again
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_goldcrest"), &firecracker).unwrap();
     let image = guests::echo();
     let mut command = Command::new(client);
-    command
-        .arg(&firecracker)
-        .arg(&*image)
-        .arg(dir.path());
+    command.arg(&firecracker).arg(&*image).arg(dir.path());
     let ended = run(&mut command).expect(0);
     println!("{}", ended.stdout);
     assert!(ended.stdout.ends_with("ended again\n"), "{ended:?}");
