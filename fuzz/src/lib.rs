@@ -17,6 +17,7 @@
 pub mod access;
 pub mod saved;
 
+pub mod api;
 pub mod boot_disk;
 pub mod bus;
 pub mod bzimage;
@@ -43,6 +44,7 @@ pub mod ioapic;
 mod libfuzzer;
 pub mod loader_entries;
 pub mod machine_state;
+pub mod mmds;
 pub mod mmio;
 pub mod multiboot;
 pub mod multiboot2;
@@ -85,6 +87,7 @@ impl Target {
 
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
+    Target::new("api", api::run),
     Target::new("boot_disk", boot_disk::run),
     Target::new("bus", bus::run),
     Target::new("bzimage", bzimage::run),
@@ -104,6 +107,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("ioapic", ioapic::run),
     Target::new("loader_entries", loader_entries::run),
     Target::new("machine_state", machine_state::run),
+    Target::new("mmds", mmds::run),
     Target::new("mmio", mmio::run),
     Target::new("multiboot", multiboot::run),
     Target::new("multiboot2", multiboot2::run),

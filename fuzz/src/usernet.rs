@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// A connection, as the guest knows it: its port and the other end.
-type Key = (u16, [u8; 4], u16);
+pub(crate) type Key = (u16, [u8; 4], u16);
 
 struct World {
     network: Network<ScriptedHost>,
@@ -397,7 +397,7 @@ fn stream_byte(index: usize) -> u8 {
     (index.wrapping_mul(0x85eb_ca6b) >> 16) as u8
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(u16::from_be_bytes([
@@ -422,7 +422,7 @@ fn ipv4(to: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn finish_ipv4(frame: &mut [u8]) {
+pub(crate) fn finish_ipv4(frame: &mut [u8]) {
     let len = usize::from(frame[14] & 0xf) * 4;
     frame[24..26].copy_from_slice(&[0, 0]);
     if let Some(header) = frame.get(14..14 + len) {
@@ -431,7 +431,7 @@ fn finish_ipv4(frame: &mut [u8]) {
     }
 }
 
-fn segment(
+pub(crate) fn segment(
     key: Key,
     (seq, ack, flags, window): (u32, u32, u8, u16),
     options: &[u8],

@@ -11,6 +11,8 @@ use goldcrest_monitor::{
     parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
+use crate::metrics::MetricsOption;
+use crate::mmds::MmdsOptions;
 use crate::snapshot_args::SnapshotCommand;
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
@@ -31,6 +33,8 @@ Examples:
   goldcrest run unikernel.elf -- --verbose        boot a unikernel with an argument
   goldcrest run vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' --memory 512M --cpus 2
   goldcrest run --disk debian.img                 boot what is on a disk
+  goldcrest run --api-sock vm.sock                wait for programs to describe and start a machine
+  goldcrest ctl -s vm.sock status                 what does the machine do?
 ";
 
 const RUN_EXAMPLES: &str = "\
@@ -65,6 +69,15 @@ pub(crate) enum Command {
         /// As if this was asked of `run`
         #[arg(long, value_name = "NAME[,OPTION]...", alias = "protocol")]
         format: Option<Protocol>,
+    },
+    /// Ask something of a machine that was started with --api-sock
+    Ctl {
+        /// The machine's socket
+        #[arg(long, short = 's', value_name = "PATH")]
+        api_sock: PathBuf,
+
+        #[command(subcommand)]
+        request: crate::ctl::Request,
     },
     /// Machines that were saved
     Snapshot {
@@ -153,6 +166,9 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "user|tap=NAME[,OPTION]...")]
     pub(crate) net: Vec<NetConfig>,
 
+    #[command(flatten)]
+    pub(crate) mmds: MmdsOptions,
+
     /// Sockets between guest and host, for example cid=3,uds=/tmp/guest.sock
     ///
     /// Programs here connect to the Unix socket PATH and say `CONNECT PORT`; those of the guest that connect to CID 2, port
@@ -223,6 +239,13 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "FILE", requires = "timeline")]
     pub(crate) timeline_file: Option<PathBuf>,
 
+    /// Write what the machine has done to this file when it ends, as a line of JSON: exits by reason, requests of devices
+    ///
+    /// With every=TIME (1s, 500ms, 2m) a line is also written each time that so much has passed. A comma in the path is
+    /// written twice. docs/metrics.md says what there is.
+    #[arg(long, value_name = "FILE[,every=TIME]")]
+    pub(crate) metrics: Option<MetricsOption>,
+
     /// End the guest after so many seconds, with status 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
@@ -251,9 +274,34 @@ pub(crate) struct RunOptions {
     #[arg(long)]
     pub(crate) prefault: bool,
 
+    #[command(flatten)]
+    pub(crate) api: ApiOptions,
+
     /// Arguments for the guest, appended to its command line
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
+}
+
+/// How programs describe and control the machine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApiOptions {
+    /// Serve the control API at this Unix socket, and wait there for a machine to be described and started
+    ///
+    /// The API is Firecracker's: docs/api.md says what of it there is. What else of a machine can be set here is set there.
+    #[arg(long, value_name = "PATH", conflicts_with = "image")]
+    pub(crate) api_sock: Option<PathBuf>,
+
+    /// The machine's name, by which the API knows it
+    #[arg(long, value_name = "ID", default_value = crate::api::DEFAULT_ID)]
+    pub(crate) id: String,
+
+    /// Start the machine that this file describes: JSON with the bodies of the API's calls
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// Serve no API: the file says all
+    #[arg(long, requires = "config_file", conflicts_with = "api_sock")]
+    pub(crate) no_api: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

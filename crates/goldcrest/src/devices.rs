@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::args::RunOptions;
 use crate::failure::Failure;
 use crate::run::{create_log, duplicate, standard_input};
-use crate::say;
+use crate::{mmds, say};
 
 /// The virtio devices.
 pub(crate) fn virtio(
@@ -30,8 +30,10 @@ pub(crate) fn virtio(
         let ports = console_ports(&options.console, taken)?;
         virtio.push(console_device(ports, control.clone(), notice));
     }
-    for net in &options.net {
-        let card = net.clone().device();
+    let mut cards = options.net.clone();
+    mmds::serve(&options.mmds, &mut cards)?;
+    for net in cards {
+        let card = net.device();
         virtio.push(card.map_err(|error| Failure::failed("network card", error))?);
     }
     if !options.net.is_empty() || !options.solo5_net.is_empty() || options.vsock.is_some() {

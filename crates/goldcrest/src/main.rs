@@ -2,14 +2,19 @@
 
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
+mod api;
 mod args;
+mod ctl;
 mod devices;
 mod disk_boot;
 mod doctor;
 #[cfg(all(target_env = "gnu", not(test)))]
 mod entry;
 mod failure;
+mod firecracker;
 mod inspect;
+mod metrics;
+mod mmds;
 mod run;
 mod signals;
 mod snapshot;
@@ -32,15 +37,10 @@ fn main() -> std::process::ExitCode {
 fn tool() -> u8 {
     let main_reached = MainReached::now();
     terminal::restore_on_panic();
-    let args = Args::parse();
-    let result = match &args.command {
-        None => run::demo(main_reached),
-        Some(Command::Run(options)) => run::run(options, main_reached),
-        Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
-        Some(Command::Snapshot { command }) => snapshot::snapshot(command),
-        Some(Command::Doctor) => doctor::doctor(),
-        Some(Command::Completions { shell }) => completions(*shell),
-        Some(Command::Man { command }) => man(command.as_deref()),
+    let name = std::env::args_os().next();
+    let result = match firecracker::is_called(name.as_deref()) {
+        true => firecracker::run(),
+        false => command(&Args::parse(), main_reached),
     };
     terminal::restore();
     match result {
@@ -49,6 +49,19 @@ fn tool() -> u8 {
             say(&format!("goldcrest: {failure}\n"));
             failure.status()
         }
+    }
+}
+
+fn command(args: &Args, main_reached: MainReached) -> Result<u8, Failure> {
+    match &args.command {
+        None => run::demo(main_reached),
+        Some(Command::Run(options)) => run::run(options, main_reached),
+        Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
+        Some(Command::Ctl { api_sock, request }) => ctl::ctl(api_sock, request),
+        Some(Command::Snapshot { command }) => snapshot::snapshot(command),
+        Some(Command::Doctor) => doctor::doctor(),
+        Some(Command::Completions { shell }) => completions(*shell),
+        Some(Command::Man { command }) => man(command.as_deref()),
     }
 }
 

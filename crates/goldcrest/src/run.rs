@@ -18,9 +18,10 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::args::{self, RunOptions};
 use crate::failure::Failure;
+use crate::metrics::MetricsLog;
 use crate::terminal::Stdin;
 use crate::timeline::MainReached;
-use crate::{devices, disk_boot, say, signals, terminal, timeline};
+use crate::{api, devices, disk_boot, say, signals, terminal, timeline};
 
 /// The demo, built from `examples/unikernels`.
 static DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
@@ -43,10 +44,17 @@ pub(crate) fn demo(main_reached: MainReached) -> Result<u8, Failure> {
 
 /// `goldcrest run`.
 pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8, Failure> {
-    let mut config = configure(options)?;
+    if api::is_wanted(options) {
+        return api::run(options);
+    }
+    let (mut config, metrics) = configure(options)?;
     if disk_boot::is_wanted(options) {
         disk_boot::check_ring_0()?;
     }
+    // It ends when all else has.
+    let _reporter = metrics
+        .map(|log| log.begin(config.control.clone()))
+        .transpose()?;
     let Some(format) = options.timeline else {
         return boot(&config);
     };
@@ -57,7 +65,8 @@ pub(crate) fn run(options: &RunOptions, main_reached: MainReached) -> Result<u8,
     Ok(status)
 }
 
-fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
+/// The machine, and where its metrics go.
+fn configure(options: &RunOptions) -> Result<(MachineConfig, Option<MetricsLog>), Failure> {
     let boots_disk = disk_boot::is_wanted(options);
     let image = match &options.image {
         Some(path) => Image::open(path)?,
@@ -73,6 +82,8 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
         // What is typed has one reader.
         input = None;
     }
+    let metrics = options.metrics.as_ref();
+    let metrics = metrics.map(|log| log.open(&taken)).transpose()?;
     let control = Arc::default();
     let virtio = devices::virtio(options, &image, &taken, &control)?;
     let name = match (options.machine, &options.image) {
@@ -115,7 +126,7 @@ fn configure(options: &RunOptions) -> Result<MachineConfig, Failure> {
     if boots_disk {
         disk_boot::prepare(options, &mut config)?;
     }
-    Ok(config)
+    Ok((config, metrics))
 }
 
 /// Guest RAM unless another size is asked for: a kernel from a disk has its initial RAM disk in it twice.
@@ -288,7 +299,7 @@ fn boot(config: &MachineConfig) -> Result<u8, Failure> {
 /// The end of a machine as an exit status; says what a person should know of it.
 pub(crate) fn status_of(outcome: Outcome) -> u8 {
     match outcome {
-        Outcome::PowerOff | Outcome::Stopped(StopReason::Escape) => 0,
+        Outcome::PowerOff | Outcome::Stopped(StopReason::Escape | StopReason::Request) => 0,
         Outcome::Exit(status) => u8::try_from(status).unwrap_or(u8::MAX),
         Outcome::Stopped(StopReason::Signal(number)) => SIGNALLED.saturating_add(number),
         Outcome::Stopped(StopReason::Timeout) => {

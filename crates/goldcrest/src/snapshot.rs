@@ -13,11 +13,16 @@ use goldcrest_vcpu::kvm::Kvm;
 use crate::failure::Failure;
 use crate::run::{serial, status_of};
 use crate::snapshot_args::{RestoreOptions, SnapshotCommand};
-use crate::{print, say, signals, terminal};
+use crate::{ctl, print, say, signals, terminal};
 
 /// Does what is asked of a snapshot.
 pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
     match command {
+        SnapshotCommand::Create {
+            api_sock,
+            directory,
+            diff,
+        } => ctl::snapshot(api_sock, directory, *diff),
         SnapshotCommand::Restore(options) => restore(options),
         SnapshotCommand::Info { snapshot } if snapshot.is_dir() => info(&snapshot.join("state")),
         SnapshotCommand::Info { snapshot } => info(snapshot),

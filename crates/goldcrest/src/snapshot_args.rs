@@ -11,6 +11,19 @@ use crate::args::seconds;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
+    /// Save a machine that was started with --api-sock, and is paused (`goldcrest ctl -s PATH pause`)
+    Create {
+        /// The machine's socket
+        #[arg(long, short = 's', value_name = "PATH")]
+        api_sock: PathBuf,
+
+        /// The snapshot's directory, which is made if it is not there
+        directory: PathBuf,
+
+        /// Only what has changed since the last one
+        #[arg(long)]
+        diff: bool,
+    },
     /// Have a machine go on that was saved
     Restore(Box<RestoreOptions>),
     /// Say what a snapshot has, and which files of this machine it would open
@@ -27,6 +40,7 @@ pub(crate) enum SnapshotCommand {
 
 const RESTORE_EXAMPLES: &str = "\
 Examples:
+  goldcrest snapshot create -s vm.sock frozen           of a machine that is paused
   goldcrest snapshot info frozen                        what it has, and its devices' names
   goldcrest snapshot restore frozen                     it goes on where it was
   goldcrest snapshot restore frozen --disk disk0=copy.img --tap net0=tap7 --clock now

@@ -112,7 +112,8 @@ impl Notice {
         Self(Arc::new(told))
     }
 
-    pub(crate) fn say(&self, line: &str) {
+    /// Tells a line.
+    pub fn say(&self, line: &str) {
         (self.0)(line);
     }
 }

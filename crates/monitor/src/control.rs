@@ -3,14 +3,16 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::time::{Duration, Instant};
 
 use goldcrest_vcpu::Kick;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::counters::Counters;
+use crate::cpu::Board;
 use crate::snapshot::{Subject, take};
-use crate::{SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
+use crate::{Metrics, SnapshotError, SnapshotFiles, SnapshotKind, SnapshotReport};
 
 /// Why a machine was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum StopReason {
     Timeout,
     /// The person at the terminal typed `Ctrl-a x`.
     Escape,
+    /// A program asked for it.
+    Request,
 }
 
 /// Stops and pauses a machine. One control serves one machine at a time, also across resets.
@@ -35,7 +39,10 @@ pub struct Control {
     interrupt: OnceLock<EventFd>,
     pause: Mutex<Pause>,
     changed: Condvar,
+    /// The devices of the machine that runs.
+    board: Mutex<Weak<Board>>,
     snapshots: Mutex<()>,
+    pub(crate) counters: Counters,
 }
 
 #[derive(Default)]
@@ -105,6 +112,7 @@ impl Drop for Hold<'_> {
 
 const TIMEOUT: u32 = 0x100;
 const ESCAPE: u32 = 0x101;
+const REQUEST: u32 = 0x102;
 
 /// How long the CPUs of a machine that was paused while it started may take to be there.
 const ARRIVAL: Duration = Duration::from_secs(5);
@@ -120,6 +128,7 @@ impl Control {
             StopReason::Signal(number) => u32::from(number),
             StopReason::Timeout => TIMEOUT,
             StopReason::Escape => ESCAPE,
+            StopReason::Request => REQUEST,
         };
         let _ = self
             .stop
@@ -144,6 +153,7 @@ impl Control {
             0 => None,
             TIMEOUT => Some(StopReason::Timeout),
             ESCAPE => Some(StopReason::Escape),
+            REQUEST => Some(StopReason::Request),
             number => Some(StopReason::Signal(u8::try_from(number).unwrap_or(0))),
         }
     }
@@ -152,6 +162,9 @@ impl Control {
     /// also for an output that nobody reads; it must not be called by a device.
     pub fn pause(&self) {
         let mut pause = self.lock_pause();
+        if !pause.wanted {
+            self.counters.pauses.begin();
+        }
         pause.wanted = true;
         drop(pause);
         self.kick_all();
@@ -163,10 +176,38 @@ impl Control {
         );
     }
 
+    /// As [`pause`](Self::pause), for so long at most: whether it is paused. If not, it goes on as if nothing had been asked.
+    pub fn pause_within(&self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let was_wanted = std::mem::replace(&mut self.lock_pause().wanted, true);
+        if !was_wanted {
+            self.counters.pauses.begin();
+        }
+        self.kick_all();
+        let pause = self.lock_pause();
+        let left = limit.saturating_sub(begun.elapsed());
+        let (mut pause, waited) = self
+            .changed
+            .wait_timeout_while(pause, left, |p| p.wanted && p.waiting < p.running)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && !was_wanted {
+            self.counters.pauses.end();
+            pause.wanted = false;
+            drop(pause);
+            self.changed.notify_all();
+        }
+        !waited.timed_out()
+    }
+
     /// Lets a paused machine go on.
     pub fn resume(&self) {
         self.asked_to_pause.store(false, Ordering::SeqCst);
-        self.lock_pause().wanted = false;
+        let mut pause = self.lock_pause();
+        if pause.wanted {
+            self.counters.pauses.end();
+        }
+        pause.wanted = false;
+        drop(pause);
         self.changed.notify_all();
     }
 
@@ -248,6 +289,22 @@ impl Control {
         pause.wanted || self.asked_to_pause.load(Ordering::SeqCst)
     }
 
+    /// The devices of a machine that is about to run.
+    pub(crate) fn attach_devices(&self, board: &Arc<Board>) {
+        *self.board.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(board);
+    }
+
+    /// The machine that runs, with its devices.
+    pub(crate) fn board(&self) -> Option<Arc<Board>> {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        board.upgrade()
+    }
+
+    /// What the machine has done so far, and what was done for it; also those before it that this has controlled.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.metrics()
+    }
+
     /// The CPUs of a machine that is about to run.
     pub(crate) fn attach(&self, kickers: Vec<Arc<dyn Kick>>) {
         *self.kickers.lock().unwrap_or_else(PoisonError::into_inner) = kickers;
@@ -259,7 +316,11 @@ impl Control {
 
     /// A descriptor that can be read when an access that waits is to end, since the machine is to stop, to pause, or has
     /// ended. Whoever reads it has seen it.
-    pub(crate) fn interruption(&self) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    ///
+    /// If the process cannot have one more descriptor.
+    pub fn interruption(&self) -> io::Result<OwnedFd> {
         let event = match self.interrupt.get() {
             Some(event) => event,
             None => {

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use goldcrest_bus::{Bus, Effect};
-use goldcrest_chipset::{I8042, Rtc, Serial, SystemClock};
+use goldcrest_chipset::{Doorbell, I8042, Rtc, Serial, SystemClock};
 use goldcrest_irq::{Ioapic, IrqLine, LineSink, Pic};
 use goldcrest_memory::GuestView;
 use goldcrest_vcpu::{Exit, ExitHandler, Flow, Kick, Report, Vcpu, VcpuError, VcpuState};
+use vm_memory::GuestMemoryMmap;
 
 use crate::control::Task;
+use crate::counters::Reason;
 use crate::virtio::Placed;
 use crate::{Control, MonitorError, Outcome};
 
@@ -36,6 +38,7 @@ pub(crate) struct Board {
     pub(crate) saved: Mutex<Vec<(u32, Result<VcpuState, VcpuError>)>>,
     pub(crate) wake: Arc<WakeCpu>,
     pub(crate) view: GuestView,
+    pub(crate) doorbell: Arc<Mutex<Doorbell<GuestMemoryMmap>>>,
     pub(crate) control: Arc<Control>,
     /// Set once, by whoever ends the machine.
     pub(crate) end: End,
@@ -111,6 +114,9 @@ impl Board {
                 break;
             }
             let result = vcpu.run(&mut io);
+            if let Some(reason) = Reason::of(&result) {
+                self.control.counters.exit(reason);
+            }
             self.returned(result, cpu, vcpu, &mut io);
         }
         self.control.cpu_ends();
@@ -164,6 +170,13 @@ impl Board {
         }
     }
 
+    /// What found nobody: accesses to ports and to memory, and requests by doorbell.
+    pub(crate) fn misses(&self) -> [u64; 3] {
+        // Who is at work on a request for long is not waited for.
+        let rejected = self.doorbell.try_lock().map_or(0, |door| door.rejected());
+        [self.ports.misses(), self.memory.misses(), rejected]
+    }
+
     /// The event loop failed: nothing would arrive any more.
     pub(crate) fn events_failed(&self, what: &'static str, source: io::Error) {
         self.finish(Err(MonitorError::Events { what, source }));
@@ -188,6 +201,10 @@ impl CpuIo<'_> {
         }
     }
 
+    fn count(&self, reason: Reason) {
+        self.board.control.counters.exit(reason);
+    }
+
     /// Whether something has happened that the rest of a string instruction must not follow.
     fn ends(&self) -> bool {
         !matches!(self.effect, Effect::None)
@@ -196,10 +213,12 @@ impl CpuIo<'_> {
 
 impl ExitHandler for CpuIo<'_> {
     fn port_read(&mut self, port: u16, data: &mut [u8]) {
+        self.count(Reason::PortRead);
         self.board.ports.read(port.into(), data);
     }
 
     fn port_write(&mut self, port: u16, data: &[u8]) -> Flow {
+        self.count(Reason::PortWrite);
         if self.ends() {
             return Flow::Break(());
         }
@@ -208,15 +227,18 @@ impl ExitHandler for CpuIo<'_> {
     }
 
     fn memory_read(&mut self, address: u64, data: &mut [u8]) {
+        self.count(Reason::MemoryRead);
         self.board.memory.read(address, data);
     }
 
     fn memory_write(&mut self, address: u64, data: &[u8]) -> Flow {
+        self.count(Reason::MemoryWrite);
         let effect = self.board.memory.write(address, data);
         self.flow(effect)
     }
 
     fn end_of_interrupt(&mut self, vector: u8) {
+        self.count(Reason::EndOfInterrupt);
         self.board.ioapic.end_of_interrupt(vector);
     }
 
@@ -225,6 +247,7 @@ impl ExitHandler for CpuIo<'_> {
     }
 
     fn acknowledge_external_interrupt(&mut self) -> Option<u8> {
+        self.count(Reason::ExternalInterrupt);
         self.board
             .pic
             .output()

@@ -106,6 +106,12 @@ impl DeviceLoop {
         members.push(member);
     }
 
+    /// The device that joined as the `index`th.
+    fn device(&self, index: usize) -> Option<Arc<Slot>> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.get(index)?.upgrade()
+    }
+
     /// Says where the loop's thread belongs.
     pub(crate) fn connect(&self, board: &Arc<Board>, events: &Arc<EventThreads>) {
         let _ = self
@@ -236,12 +242,7 @@ impl Loop {
     }
 
     fn device(&self, index: usize) -> Option<Arc<Slot>> {
-        let devices = self.devices.upgrade()?;
-        let members = devices
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        members.get(index)?.upgrade()
+        self.devices.upgrade()?.device(index)
     }
 
     fn look_at_all(&mut self) {

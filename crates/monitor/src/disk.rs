@@ -2,20 +2,20 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_blk::spec::request::ID_SIZE;
 use goldcrest_virtio_blk::{
-    Access, Backend, Block, BlockConfig, FileDisk, FileDiskConfig, Operation, Start,
+    Access, Backend, Block, BlockConfig, DiskError, FileDisk, FileDiskConfig, Operation, Start,
 };
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemoryMmap;
 
 use crate::options::{OptionError, parts};
 use crate::snapshot::{Description, path_bytes};
-use crate::{DeviceFailure, VirtioConfig};
+use crate::{DeviceFailure, Notice, VirtioConfig};
 
 /// A disk that is a file or a block device of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,23 +35,15 @@ pub struct DiskConfig {
 
 impl DiskConfig {
     /// The device. `notice` is called with what a person should know of it, if there is anything.
-    pub fn device(
-        self,
-        cpus: u32,
-        notice: impl Fn(&str) + Clone + Send + Sync + 'static,
-    ) -> VirtioConfig {
+    pub fn device(self, cpus: u32, notice: impl Fn(&str) + Send + Sync + 'static) -> VirtioConfig {
         let queues = u16::try_from(cpus)
             .unwrap_or(MAX_QUEUES)
             .clamp(1, MAX_QUEUES);
-        self.device_with(queues, notice)
+        self.device_with(queues, Notice::new(notice))
     }
 
     /// As [`device`](Self::device), with so many queues.
-    pub(crate) fn device_with(
-        self,
-        queues: u16,
-        notice: impl Fn(&str) + Clone + Send + Sync + 'static,
-    ) -> VirtioConfig {
+    pub(crate) fn device_with(self, queues: u16, notice: Notice) -> VirtioConfig {
         let name = format!("disk {}", self.path.display());
         let description = Description::Disk {
             config: self.clone(),
@@ -60,24 +52,19 @@ impl DiskConfig {
         VirtioConfig::described(name, description, move || self.make(queues, notice.clone()))
     }
 
-    fn make<N: Fn(&str) + Send>(
-        &self,
-        queues: u16,
-        notice: N,
-    ) -> Result<Block<Noticing<N>>, DeviceFailure> {
-        let disk = FileDisk::open(FileDiskConfig {
+    fn make(&self, queues: u16, notice: Notice) -> Result<Block<Noticing>, DeviceFailure> {
+        let file = FileDiskConfig {
             read_only: self.read_only,
             direct: self.direct,
             ..FileDiskConfig::new(&self.path)
-        })?;
+        };
         let config = BlockConfig {
             queues,
             id: self.id.clone(),
             rate: self.rate,
             ..BlockConfig::default()
         };
-        let name = self.path.display().to_string();
-        Ok(Block::new(Noticing { disk, name, notice }, &config)?)
+        Ok(Block::new(Noticing::open(file, notice)?, &config)?)
     }
 }
 
@@ -85,13 +72,42 @@ impl DiskConfig {
 const MAX_QUEUES: u16 = 8;
 
 /// A disk that says when it has to do without io_uring.
-struct Noticing<N> {
+pub(crate) struct Noticing {
     disk: FileDisk,
+    config: FileDiskConfig,
     name: String,
-    notice: N,
+    notice: Notice,
 }
 
-impl<N: Fn(&str) + Send> Backend for Noticing<N> {
+impl Noticing {
+    fn open(config: FileDiskConfig, notice: Notice) -> Result<Self, DiskError> {
+        Ok(Self {
+            name: config.path.display().to_string(),
+            disk: FileDisk::open(config.clone())?,
+            config,
+            notice,
+        })
+    }
+
+    /// One in another file, otherwise the same.
+    pub(crate) fn in_file(&self, path: &Path) -> Result<Self, DiskError> {
+        let config = FileDiskConfig {
+            path: path.to_owned(),
+            ..self.config.clone()
+        };
+        Self::open(config, self.notice.clone())
+    }
+
+    pub(crate) fn is_in(&self, path: &Path) -> bool {
+        self.disk.is_in(path)
+    }
+
+    pub(crate) fn refresh(&mut self) -> Result<(), DiskError> {
+        self.disk.refresh()
+    }
+}
+
+impl Backend for Noticing {
     fn capacity(&self) -> u64 {
         self.disk.capacity()
     }
@@ -104,7 +120,7 @@ impl<N: Fn(&str) + Send> Backend for Noticing<N> {
         self.disk.attach(memory, depth);
         if let Access::Waiting(Some(why)) = self.disk.access() {
             let name = &self.name;
-            (self.notice)(&format!(
+            self.notice.say(&format!(
                 "disk {name}: no io_uring here ({why}): the guest waits for each read and write"
             ));
         }

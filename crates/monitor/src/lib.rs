@@ -30,11 +30,13 @@
 //! by the port's FIFO, and what is under way on its disks by their queues. It can keep the devices' loop, one thread,
 //! busy with requests for as long as it makes them; a rate limit of a disk bounds that, too.
 
+mod access;
 mod balloon;
 mod batching;
 mod config;
 mod console;
 mod control;
+mod counters;
 mod cpu;
 mod custom;
 mod device_loop;
@@ -44,7 +46,10 @@ mod events;
 mod generation;
 mod hypercalls;
 mod input;
+mod inventory;
 mod machine;
+mod metrics;
+mod mmds;
 mod net;
 mod options;
 mod outcome;
@@ -56,6 +61,7 @@ mod user_net;
 mod virtio;
 mod vsock;
 
+pub use access::DeviceAccessError;
 pub use balloon::{balloon_device, parse_balloon};
 pub use config::{Input, MachineConfig, MachineKind, Notice, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
@@ -65,7 +71,9 @@ pub use disk::DiskConfig;
 pub use error::MonitorError;
 /// By which a memory file is known.
 pub use goldcrest_memory::image::ImageId;
+pub use inventory::{Inventory, InventoryDevice};
 pub use machine::{Machine, run};
+pub use metrics::{DeviceMetrics, Metrics};
 pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
@@ -75,13 +83,17 @@ pub use snapshot::{
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use timeline::{Stage, Timeline};
-pub use virtio::{DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device};
+pub use virtio::{
+    DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device, entropy_device_with,
+};
 pub use vsock::{parse_vsock, vsock_device};
 
 /// What a configuration is made of, from the crates below.
 pub use goldcrest_boot::{Announce, Image, Module, Protocol};
 pub use goldcrest_chipset::Output;
 pub use goldcrest_memory as memory;
+/// The metadata service.
+pub use goldcrest_mmds::{Mmds, MmdsConfig, MmdsError, MmdsVersion};
 /// What a balloon does.
 pub use goldcrest_virtio_balloon::BalloonConfig;
 /// Sockets of a guest's.

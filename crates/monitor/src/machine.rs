@@ -26,9 +26,9 @@ use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
 use crate::snapshot::{Saved, Subject};
 use crate::{
-    Control, CustomDevice, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
-    Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation, solo5, test_machine,
-    virtio,
+    Control, CustomDevice, Input, Inventory, MachineConfig, MachineKind, MonitorError, OnReset,
+    Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation, solo5,
+    test_machine, virtio,
 };
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
@@ -207,6 +207,11 @@ impl<V: Vm> Machine<V> {
         })
     }
 
+    /// What it has.
+    pub fn inventory(&self) -> Inventory {
+        Inventory::of(&self.subject)
+    }
+
     /// How the image was loaded; nothing for a machine that was restored.
     pub fn loaded(&self) -> Option<&Loaded> {
         self.loaded.as_ref()
@@ -249,6 +254,7 @@ impl<V: Vm> Machine<V> {
         control.set_subject(Some(subject.clone()));
         run_cpus(&mut vcpus, &board);
         control.set_subject(None);
+        board.control.counters.end(&board);
         drop(events);
         if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
             if let Some(loaded) = &loaded {
@@ -421,7 +427,8 @@ fn board(
     for (first, device) in pic.ports() {
         ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
     }
-    ports.add("doorbell", doorbell::RANGE, shared(doorbell))?;
+    let doorbell = shared(doorbell);
+    ports.add("doorbell", doorbell::RANGE, doorbell.clone())?;
     let mut unsaved = Vec::new();
     for HypercallPort {
         name,
@@ -448,7 +455,16 @@ fn board(
         device.add(&wiring, &mut ports, &mut memory)?;
     }
     let devices = Arc::new(DeviceLoop::default());
-    let virtio = virtio::attach(config.virtio, mmio, ram, &isa, &mut memory, &devices)?;
+    let counters = &config.control.counters;
+    let virtio = virtio::attach(
+        config.virtio,
+        mmio,
+        ram,
+        &isa,
+        &mut memory,
+        &devices,
+        counters,
+    )?;
     for device in virtio.iter().filter(|device| device.saved.is_none()) {
         unsaved.push(format!("device {}", device.id));
     }
@@ -466,11 +482,14 @@ fn board(
         saved: Mutex::default(),
         wake,
         view: ram.view(),
+        doorbell,
         control: config.control.clone(),
         end: End::default(),
     });
+    counters.begin(&board);
     let events = Arc::new(EventThreads::default());
     devices.connect(&board, &events);
+    config.control.attach_devices(&board);
     feed_input(config, &serial, &board, &events);
     Ok((board, events))
 }

@@ -2,17 +2,22 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use goldcrest_mmds::{Endpoint, Mmds};
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_usernet::{Action, DnsConfig, Network, NetworkConfig, Rule};
-use goldcrest_virtio_net::{MacAddress, Net, NetConfig as CardConfig, NetError, Tap, TapConfig};
+use goldcrest_virtio_net::{
+    MacAddress, Net, NetBackend, NetConfig as CardConfig, NetError, Tap, TapConfig,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::VirtioConfig;
+use crate::mmds::MmdsBackend;
 use crate::options::{OptionError, parts};
 use crate::snapshot::Description;
 use crate::user_net::UserNet;
+use crate::{DeviceFailure, VirtioConfig};
 
 /// A network card.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +34,9 @@ pub struct NetConfig {
     pub rx_rate: RateConfig,
     /// How much it may send.
     pub tx_rate: RateConfig,
+    /// The metadata service that the guest finds on this card, if it does.
+    #[serde(skip)]
+    pub mmds: Option<Arc<Mmds>>,
 }
 
 /// What a network card is connected to.
@@ -62,6 +70,7 @@ impl FromStr for NetConfig {
             queues: 1,
             rx_rate: RateConfig::default(),
             tx_rate: RateConfig::default(),
+            mmds: None,
         };
         parts.try_for_each(|part| config.set(&part))?;
         Ok(config)
@@ -113,23 +122,44 @@ impl NetConfig {
             rx_rate: self.rx_rate,
             tx_rate: self.tx_rate,
         };
+        let mmds = self.mmds;
         Ok(match self.link {
             NetLink::Tap(name) => {
                 let mut config = TapConfig::new(&name);
                 config.queues = self.queues;
-                VirtioConfig::described(format!("net {name}"), description, move || {
-                    Ok(Net::new(Tap::open(&config)?, &card)?)
+                card_on(format!("net {name}"), description, card, mmds, move || {
+                    Ok(Tap::open(&config)?)
                 })
             }
             NetLink::User(mut network) => {
                 network.mtu = self.mtu.unwrap_or(network.mtu);
-                VirtioConfig::described("net user", description, move || {
-                    let network = Network::new((*network).clone())?;
-                    Ok(Net::new(UserNet::new(network), &card)?)
+                card_on("net user".into(), description, card, mmds, move || {
+                    Ok(UserNet::new(Network::new((*network).clone())?))
                 })
             }
         })
     }
+}
+
+/// A card on a network, with the metadata service before it if there is one.
+fn card_on<B: NetBackend + 'static>(
+    name: String,
+    description: Description,
+    card: CardConfig,
+    mmds: Option<Arc<Mmds>>,
+    network: impl Fn() -> Result<B, DeviceFailure> + Send + Sync + 'static,
+) -> VirtioConfig {
+    let Some(mmds) = mmds else {
+        return VirtioConfig::described(name, description, move || {
+            Ok(Net::new(network()?, &card)?)
+        });
+    };
+    VirtioConfig::described(name, description, move || {
+        // Whatever the network is, the code for it is there once.
+        let network: Box<dyn NetBackend> = Box::new(network()?);
+        let service = Endpoint::new(mmds.clone())?;
+        Ok(Net::new(MmdsBackend::new(network, service), &card)?)
+    })
 }
 
 fn refuse(what: impl Into<String>) -> OptionError {

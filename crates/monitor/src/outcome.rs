@@ -38,6 +38,7 @@ impl fmt::Display for Outcome {
             Self::Stopped(StopReason::Signal(number)) => write!(f, "stopped by signal {number}"),
             Self::Stopped(StopReason::Timeout) => write!(f, "stopped: time is up"),
             Self::Stopped(StopReason::Escape) => write!(f, "stopped by Ctrl-a x"),
+            Self::Stopped(StopReason::Request) => write!(f, "stopped as requested"),
             Self::Violation(what) => write!(f, "{what}"),
             Self::Crashed { report, .. } => write!(f, "{report}"),
         }

@@ -43,11 +43,7 @@ impl NetBackend for UserNet {
     }
 
     fn start(&mut self, agreed: Features, _pairs: u16) -> io::Result<()> {
-        self.offload = RxOffload {
-            checksum: agreed.has(feature::GUEST_CSUM),
-            tso4: agreed.has(feature::GUEST_TSO4),
-            tso6: agreed.has(feature::GUEST_TSO6),
-        };
+        self.offload = rx_offload(agreed);
         Ok(())
     }
 
@@ -58,12 +54,10 @@ impl NetBackend for UserNet {
         header: &Header,
         frame: &[Segment],
     ) -> io::Result<()> {
-        let offload = TxOffload {
-            checksum: header.flags() & header::F_NEEDS_CSUM != 0,
-        };
         self.network.advance(self.now());
         let mut bytes = Bytes::new(ram, frame);
-        self.network.send(total(frame), &mut bytes, offload);
+        self.network
+            .send(total(frame), &mut bytes, tx_offload(header));
         Ok(())
     }
 
@@ -72,23 +66,11 @@ impl NetBackend for UserNet {
     }
 
     fn receive(&mut self, _pair: u16, ram: Ram<'_>, room: &[Segment]) -> io::Result<usize> {
-        let Some(most) = total(room).checked_sub(header::SIZE) else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
         self.network.advance(self.now());
-        let mut bytes = Bytes::new(ram, room);
-        bytes.skip(header::SIZE);
-        let Some(info) = self.network.receive(most, self.offload, &mut bytes) else {
-            // The network cannot tell whether there was no frame, or no place for it.
-            let why = if bytes.failed {
-                io::ErrorKind::InvalidInput
-            } else {
-                io::ErrorKind::WouldBlock
-            };
-            return Err(why.into());
-        };
-        scatter(ram, room, 0, &header_of(&info).0).map_err(io::Error::other)?;
-        Ok(header::SIZE.saturating_add(info.len))
+        let (network, offload) = (&mut self.network, self.offload);
+        give(ram, room, |most, bytes| {
+            network.receive(most, offload, bytes)
+        })
     }
 
     /// None is ever too long.
@@ -116,6 +98,50 @@ impl NetBackend for UserNet {
     }
 }
 
+/// What the guest can do for itself, by the features that were agreed on.
+pub(crate) fn rx_offload(agreed: Features) -> RxOffload {
+    RxOffload {
+        checksum: agreed.has(feature::GUEST_CSUM),
+        tso4: agreed.has(feature::GUEST_TSO4),
+        tso6: agreed.has(feature::GUEST_TSO6),
+    }
+}
+
+/// What the guest has left undone of a frame.
+pub(crate) fn tx_offload(header: &Header) -> TxOffload {
+    TxOffload {
+        checksum: header.flags() & header::F_NEEDS_CSUM != 0,
+    }
+}
+
+/// Gives the guest the next frame, which `next` writes, into `room`, with its header before it.
+///
+/// # Errors
+///
+/// As for [`NetBackend::receive`].
+pub(crate) fn give(
+    ram: Ram<'_>,
+    room: &[Segment],
+    next: impl FnOnce(usize, &mut Bytes<'_, '_>) -> Option<FrameInfo>,
+) -> io::Result<usize> {
+    let Some(most) = total(room).checked_sub(header::SIZE) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut bytes = Bytes::new(ram, room);
+    bytes.skip(header::SIZE);
+    let Some(info) = next(most, &mut bytes) else {
+        // The network cannot tell whether there was no frame, or no place for it.
+        let why = if bytes.failed {
+            io::ErrorKind::InvalidInput
+        } else {
+            io::ErrorKind::WouldBlock
+        };
+        return Err(why.into());
+    };
+    scatter(ram, room, 0, &header_of(&info).0).map_err(io::Error::other)?;
+    Ok(header::SIZE.saturating_add(info.len))
+}
+
 /// What a frame is, as virtio says it.
 fn header_of(info: &FrameInfo) -> Header {
     let (flags, start, offset) = match info.checksum {
@@ -138,7 +164,7 @@ fn gso_type(kind: GsoKind) -> u8 {
 }
 
 /// Parts of guest RAM, read or written one after the other.
-struct Bytes<'m, 's> {
+pub(crate) struct Bytes<'m, 's> {
     ram: Ram<'m>,
     segments: &'s [Segment],
     /// How many bytes of the first of them are done.
@@ -148,7 +174,7 @@ struct Bytes<'m, 's> {
 }
 
 impl<'m, 's> Bytes<'m, 's> {
-    fn new(ram: Ram<'m>, segments: &'s [Segment]) -> Self {
+    pub(crate) fn new(ram: Ram<'m>, segments: &'s [Segment]) -> Self {
         Self {
             ram,
             segments,

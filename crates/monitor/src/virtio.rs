@@ -10,13 +10,15 @@ use goldcrest_boot::MmioDevice;
 use goldcrest_bus::{Bus, Device, Effect, Range, shared};
 use goldcrest_irq::{FanOut, IrqLine};
 use goldcrest_memory::GuestRam;
+use goldcrest_rate_limiter::{MonotonicClock, RateConfig};
 use goldcrest_snapshot::{EnvelopeError, Part, Snapshot};
 use goldcrest_virtio::spec::mmio;
-use goldcrest_virtio::{Interrupt, Mmio, VirtioDevice, Waits, Work, notified_queue};
+use goldcrest_virtio::{Interrupt, Mmio, Served, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
 use crate::MonitorError;
 use crate::batching::Batching;
+use crate::counters::{Counters, DeviceCounters, count};
 use crate::device_loop::{DeviceLoop, Wanted};
 use crate::snapshot::{Description, Saver};
 
@@ -98,7 +100,14 @@ impl fmt::Debug for VirtioConfig {
 
 /// A source of entropy: the host's.
 pub fn entropy_device() -> VirtioConfig {
-    VirtioConfig::described("rng", Description::Entropy, || Ok(Entropy::new(HostSource)))
+    entropy_device_with(RateConfig::default())
+}
+
+/// As [`entropy_device`], with a limit.
+pub fn entropy_device_with(rate: RateConfig) -> VirtioConfig {
+    VirtioConfig::described("rng", Description::Entropy(rate), move || {
+        Ok(Entropy::with_rate(HostSource, rate, MonotonicClock))
+    })
 }
 
 /// How `count` devices are announced to the guest.
@@ -134,9 +143,10 @@ pub(crate) fn attach(
     isa: &FanOut,
     bus: &mut Bus,
     events: &Arc<DeviceLoop>,
+    counters: &Counters,
 ) -> Result<Vec<Placed>, MonitorError> {
     let mut devices: Vec<Placed> = Vec::with_capacity(configs.len());
-    for (config, place) in configs.iter().zip(announced) {
+    for (index, (config, place)) in configs.iter().zip(announced).enumerate() {
         let device = (config.make)(ram, isa.line(place.interrupt)).map_err(|source| {
             MonitorError::Device {
                 name: config.name.clone(),
@@ -144,12 +154,14 @@ pub(crate) fn attach(
             }
         })?;
         let range = Range::new(place.base.into(), place.len.into())?;
-        let slot = Arc::new(Slot::new(device, events.clone()));
+        let counters = counters.device(index, &config.name);
+        let slot = Arc::new(Slot::new(device, events.clone(), counters));
         events.add(Arc::downgrade(&slot));
         bus.add(config.name.as_str(), range, shared(Registers(slot.clone())))?;
         devices.push(Placed {
             id: config.id(&devices),
             saved: config.description.clone(),
+            changed: Mutex::default(),
             slot,
         });
     }
@@ -161,7 +173,27 @@ pub(crate) struct Placed {
     pub(crate) id: String,
     /// What it is saved as, if it can be.
     pub(crate) saved: Option<(Description, Saver)>,
+    /// The same since the host has changed it.
+    changed: Mutex<Option<Description>>,
     pub(crate) slot: Arc<Slot>,
+}
+
+impl Placed {
+    /// What it is now, if it can be saved.
+    pub(crate) fn description(&self) -> Option<Description> {
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = self.saved.as_ref().map(|(description, _)| description);
+        changed.as_ref().or(made).cloned()
+    }
+
+    /// The host has changed it.
+    pub(crate) fn revise(&self, change: impl FnOnce(&mut Description)) {
+        if let Some(mut description) = self.description() {
+            change(&mut description);
+            let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            *changed = Some(description);
+        }
+    }
 }
 
 impl VirtioConfig {
@@ -187,8 +219,13 @@ trait Attachable: Device + Any {
     fn interrupt(&self) -> Interrupt;
     fn defer_queue(&mut self, index: u16) -> bool;
     fn last_batch(&self, index: u16) -> Work;
+    fn served(&self) -> Served;
+    /// What the driver did wrong, and how often the device came to need a reset by that or otherwise.
+    fn mishaps(&self) -> [u64; 2];
     fn process_events(&mut self);
     fn waits(&self, waits: &mut Waits);
+    /// The device without its transport.
+    fn inner(&mut self) -> &mut dyn Any;
 }
 
 impl<D: VirtioDevice + 'static> Attachable for Mmio<D> {
@@ -212,12 +249,24 @@ impl<D: VirtioDevice + 'static> Attachable for Mmio<D> {
         self.core().last_batch(index)
     }
 
+    fn served(&self) -> Served {
+        self.core().served()
+    }
+
+    fn mishaps(&self) -> [u64; 2] {
+        [self.core().misuses(), self.core().failures()]
+    }
+
     fn process_events(&mut self) {
         Mmio::process_events(self);
     }
 
     fn waits(&self, waits: &mut Waits) {
         Mmio::waits(self, waits);
+    }
+
+    fn inner(&mut self) -> &mut dyn Any {
+        self.device_mut()
     }
 }
 
@@ -228,13 +277,19 @@ pub(crate) struct Slot {
     interrupt: Interrupt,
     /// A bit for each queue that was notified of while the device was at work.
     notified: AtomicU64,
+    counters: Arc<DeviceCounters>,
 }
 
 impl Slot {
-    fn new(device: Box<dyn Attachable>, events: Arc<DeviceLoop>) -> Self {
+    fn new(
+        device: Box<dyn Attachable>,
+        events: Arc<DeviceLoop>,
+        counters: Arc<DeviceCounters>,
+    ) -> Self {
         Self {
             interrupt: device.interrupt(),
             notified: AtomicU64::new(0),
+            counters: counters.clone(),
             attached: Mutex::new(Attached {
                 device,
                 batching: Default::default(),
@@ -242,6 +297,8 @@ impl Slot {
                 wanted: Wanted::default(),
                 now: Waits::default(),
                 events,
+                counters,
+                counted: [0; 5],
             }),
         }
     }
@@ -257,6 +314,16 @@ impl Slot {
     /// What it waits for.
     pub(crate) fn look(&self, look: impl FnOnce(&Wanted)) {
         self.with(|attached| look(&attached.wanted));
+    }
+
+    /// Does `work` on the device from outside of the machine, and has the loop see what it waits for then. None if it is a
+    /// device of another type.
+    pub(crate) fn access<D: 'static, T>(&self, work: impl FnOnce(&mut D) -> T) -> Option<T> {
+        self.with(|attached| {
+            let result = attached.device.inner().downcast_mut().map(work);
+            attached.tell();
+            result
+        })
     }
 
     /// Has the device finish what it has begun, and begin nothing else for as long as the result lives.
@@ -295,6 +362,7 @@ impl Slot {
 
     /// A CPU notifies of a queue.
     fn notify(&self, queue: u16, offset: u64, data: &[u8]) {
+        count(&self.counters.notifications);
         match (self.try_lock(), 1_u64.checked_shl(queue.into())) {
             (Some(mut attached), _) => attached.write(offset, data),
             (None, Some(bit)) => {
@@ -390,6 +458,9 @@ struct Attached {
     /// Room for what it waits for now.
     now: Waits,
     events: Arc<DeviceLoop>,
+    counters: Arc<DeviceCounters>,
+    /// What of the device is counted already.
+    counted: [u64; 5],
 }
 
 impl Attached {
@@ -405,12 +476,17 @@ impl Attached {
         self.defer_all(notified);
         self.look();
         self.wanted.set(&self.now);
+        count(&self.counters.turns);
+        self.count();
     }
 
     /// The driver writes to a register.
     fn write(&mut self, offset: u64, data: &[u8]) {
-        if !self.leave(offset, data) {
+        if self.leave(offset, data) {
+            count(&self.counters.left);
+        } else {
             let _ = self.device.write(offset, data);
+            self.count();
         }
         self.tell();
     }
@@ -451,6 +527,19 @@ impl Attached {
             self.wanted.set(&self.now);
             self.events.changed();
         }
+    }
+
+    /// Counts what the device has done since this was called last.
+    fn count(&mut self) {
+        let Served {
+            chains,
+            bytes_read,
+            bytes_written,
+        } = self.device.served();
+        let [misuses, failures] = self.device.mishaps();
+        let now = [chains, bytes_read, bytes_written, misuses, failures];
+        self.counters.add(&self.counted, &now);
+        self.counted = now;
     }
 
     fn look(&mut self) {
@@ -519,7 +608,7 @@ mod tests {
         let busy = Busy { begun, end: to_end };
         let line = IrqLine::detached();
         let device = Mmio::new(busy, memory.clone(), line.clone());
-        let slot = Arc::new(Slot::new(Box::new(device), Arc::default()));
+        let slot = Arc::new(Slot::new(Box::new(device), Arc::default(), Arc::default()));
         let mut registers = Registers(slot.clone());
         let mut queue = DriverQueue::new(&memory, 0, 16);
         initialise(&mut registers, 1 << 32, &[&queue]);
@@ -550,5 +639,13 @@ mod tests {
         end.send(()).unwrap();
         slot.process_events(|_| {});
         assert!(queue.used().is_some() && line.level());
+
+        let metrics = slot.counters.metrics();
+        assert_eq!((metrics.notifications, metrics.turns), (2, 2));
+        assert_eq!((metrics.requests, metrics.bytes_read), (2, 2));
+        assert_eq!((metrics.misuses, metrics.failures), (0, 0));
+        // A queue that there is not.
+        write(&mut registers, mmio::QUEUE_NOTIFY, 7);
+        assert_eq!(slot.counters.metrics().misuses, 1);
     }
 }

@@ -119,6 +119,11 @@ impl<P: Pages, C: Clock> Balloon<P, C> {
         }
     }
 
+    /// Asks for statistics so often; with zero, no more but by [`ask_statistics`](Self::ask_statistics).
+    pub fn set_statistics_interval(&mut self, wanted: Duration) {
+        self.poll.set(interval(wanted), self.clock.now());
+    }
+
     /// What the device is and has done.
     pub fn status(&self) -> BalloonStatus {
         let bytes = |pages| u64::from(pages) * PAGE;

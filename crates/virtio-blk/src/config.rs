@@ -173,6 +173,10 @@ impl ConfigSpace {
         space
     }
 
+    pub(crate) fn set_capacity(&mut self, limits: &Limits) {
+        self.put(config::CAPACITY, &limits.sectors.to_le_bytes());
+    }
+
     pub(crate) fn set_writeback(&mut self, writeback: bool) {
         self.put(config::WRITEBACK, &[writeback.into()]);
     }

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use std::mem::take;
+
 use goldcrest_memory::io::Durability;
 use goldcrest_rate_limiter::{Clock, MonotonicClock, RateConfig, RateLimiter};
 use goldcrest_virtio::{
@@ -29,6 +31,10 @@ const RETRY: Duration = Duration::from_millis(1);
 /// behind it. The limit outlives resets of the device, so that a driver gains nothing by them.
 pub struct Block<B> {
     pub(crate) backend: B,
+    /// The disk that takes its place.
+    next: Option<B>,
+    /// The driver is to be told of another capacity.
+    resized: bool,
     spec: DeviceSpec,
     pub(crate) limits: Limits,
     pub(crate) id: [u8; request::ID_SIZE],
@@ -85,6 +91,8 @@ impl<B: Backend> Block<B> {
             limiter: RateLimiter::new(rate, clock.now()),
             clock,
             backend,
+            next: None,
+            resized: false,
             attached: false,
             active: None,
             writeback: None,
@@ -115,6 +123,66 @@ impl<B: Backend> Block<B> {
     /// The disk, for its host's side.
     pub fn backend_mut(&mut self) -> &mut B {
         &mut self.backend
+    }
+
+    /// Limits what may be moved from now on, with a full burst. What the old limit held back goes by the new one.
+    pub fn set_rate(&mut self, rate: RateConfig) {
+        self.rate = rate;
+        self.limiter = RateLimiter::new(rate, self.clock.now());
+        self.limited = None;
+    }
+
+    /// Puts another disk in the place of this one: as soon as what is under way on this one is over, and the next time that
+    /// events are processed, which the device waits for. The driver is told of its capacity.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError::Access`] if one of them can only be read, and the other be written: the driver has been told which.
+    pub fn set_backend(&mut self, backend: B) -> Result<(), DiskError> {
+        if backend.read_only() != self.limits.read_only {
+            return Err(DiskError::Access {
+                read_only: self.limits.read_only,
+            });
+        }
+        self.next = Some(backend);
+        if self.active.is_none() {
+            self.swap();
+        }
+        Ok(())
+    }
+
+    /// The disk has another capacity now. The driver is told of it, the next time that events are processed.
+    pub fn resize(&mut self) {
+        self.set_capacity();
+        self.resized = self.active.is_some();
+    }
+
+    /// Changes disks, with nothing under way.
+    fn swap(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.backend = next;
+            self.attached = false;
+            self.set_capacity();
+            self.resized = self.active.is_some();
+        }
+    }
+
+    fn set_capacity(&mut self) {
+        self.limits = BlockConfig::limits(self.backend.capacity(), self.limits.read_only);
+        self.space.set_capacity(&self.limits);
+    }
+
+    /// Does what the host wants, if there is anything.
+    fn change(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
+        if self.next.is_some() {
+            self.finish_all(io)?;
+            self.swap();
+            self.attach(io.ram().memory());
+        }
+        if take(&mut self.resized) {
+            io.config_changed();
+        }
+        Ok(())
     }
 
     /// Makes the disk ready for guest RAM, once, before the driver does: for those who give up afterwards what it
@@ -249,7 +317,8 @@ impl<B: Backend> VirtioDevice for Block<B> {
 
     fn process_events(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
         let result = self
-            .settle(io)
+            .change(io)
+            .and_then(|()| self.settle(io))
             .and_then(|()| self.serve_stalled(io))
             .and_then(|()| match self.slots.is_empty() {
                 true => Ok(()),
@@ -273,7 +342,8 @@ impl<B: Backend> VirtioDevice for Block<B> {
             waits.readable.extend(event.map(|fd| fd.as_raw_fd()));
         }
         let busy = !self.slots.is_empty();
-        if !self.over.is_empty() {
+        let changed = self.next.is_some() || self.resized;
+        if changed && self.active.is_some() || !self.over.is_empty() {
             waits.within(Duration::ZERO);
         }
         if self.retry || busy && event.is_none() {
@@ -287,7 +357,7 @@ impl<B: Backend> VirtioDevice for Block<B> {
     }
 
     fn quiesce(&mut self, io: &mut DeviceIo<'_>) -> Result<(), DeviceError> {
-        let result = self.finish_all(io);
+        let result = self.change(io).and_then(|()| self.finish_all(io));
         self.or_give_up(result)
     }
 
@@ -309,6 +379,8 @@ impl<B: Backend> VirtioDevice for Block<B> {
     fn reset(&mut self) {
         self.give_up();
         self.active = None;
+        self.resized = false;
+        self.swap();
         self.set_writeback(None);
     }
 }

@@ -57,6 +57,16 @@ pub enum DiskError {
         /// Why, if the kernel said so.
         source: Option<io::Error>,
     },
+    /// A disk in the place of another that is not used alike.
+    #[error(
+        "{}",
+        if *read_only { "a disk that is only read cannot be replaced by one that is written" }
+        else { "a disk that is written cannot be replaced by one that is only read" }
+    )]
+    Access {
+        /// Whether the guest can only read.
+        read_only: bool,
+    },
     /// A number of queues that a disk cannot have.
     #[error("disk with {0} queues, not 1 to {MAX_QUEUES}")]
     Queues(u16),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use goldcrest_rate_limiter::{Clock, MonotonicClock, RateLimiter};
+use goldcrest_rate_limiter::{Clock, MonotonicClock, RateConfig, RateLimiter};
 use goldcrest_virtio::{
     ActivateError, DeviceError, DeviceIo, DeviceSpec, Features, QueueError, Ram, VirtioDevice,
     Waits, Work, spec::device_id,
@@ -174,6 +174,22 @@ impl<B: NetBackend> Net<B> {
         self.sending.limiter = RateLimiter::new(self.config.tx_rate, now);
         self.clock = Box::new(clock);
         self
+    }
+
+    /// Limits what is received and what is sent from now on, each with a full burst; nothing changes where there is none.
+    /// What an old limit held back goes by the new one.
+    pub fn set_rates(&mut self, receive: Option<RateConfig>, send: Option<RateConfig>) {
+        let now = self.clock.now();
+        if let Some(rate) = receive {
+            self.config.rx_rate = rate;
+            self.receiving.limiter = RateLimiter::new(rate, now);
+            self.receiving.limited = self.receiving.limited.map(|_| now);
+        }
+        if let Some(rate) = send {
+            self.config.tx_rate = rate;
+            self.sending.limiter = RateLimiter::new(rate, now);
+            self.sending.limited = None;
+        }
     }
 
     /// The network.

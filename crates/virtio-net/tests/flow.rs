@@ -302,6 +302,32 @@ fn what_the_network_had_no_room_for_is_counted_when_it_goes() {
 }
 
 #[test]
+fn another_limit_lets_go_what_the_old_one_held_back() {
+    let (mut guest, _clock) = limited();
+    for _ in 0..8 {
+        guest.offer_room(0, &[1526]);
+    }
+    guest.notify(0);
+    for _ in 0..4 {
+        guest.arrive(&frame(1000));
+    }
+    assert_eq!(guest.received().len(), 3);
+    for _ in 0..5 {
+        guest.send(&frame(1000));
+    }
+    let held = 5 - guest.sent(0);
+    assert!(held > 0);
+    let free = goldcrest_rate_limiter::RateConfig::default();
+    guest.device.device_mut().set_rates(Some(free), None);
+    guest.device.process_events();
+    assert_eq!((guest.received().len(), guest.sent(0)), (1, 0));
+    guest.device.device_mut().set_rates(None, Some(free));
+    guest.device.process_events();
+    assert_eq!(guest.sent(0), held);
+    assert_eq!(guest.stats().tx_dropped() + guest.stats().rx_dropped(), 0);
+}
+
+#[test]
 fn what_the_guest_receives_is_limited_and_nothing_lost() {
     let (mut guest, clock) = limited();
     for _ in 0..8 {

@@ -119,6 +119,17 @@ pub struct Work {
     pub bytes: u64,
 }
 
+/// What was done in queues since their device was made, also before a reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Chains that were given back.
+    pub chains: u64,
+    /// Bytes that the device was given to read, as often as it has taken them.
+    pub bytes_read: u64,
+    /// Bytes that it has written.
+    pub bytes_written: u64,
+}
+
 /// What a device works on: its queues and guest RAM.
 #[derive(Debug)]
 pub struct DeviceIo<'a> {

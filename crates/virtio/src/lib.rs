@@ -71,7 +71,7 @@ mod state;
 mod transport;
 
 pub use chain::{Chain, Reader, Writer};
-pub use device::{DeviceIo, DeviceSpec, Features, VirtioDevice, Waits, Work};
+pub use device::{DeviceIo, DeviceSpec, Features, Served, VirtioDevice, Waits, Work};
 pub use error::{ActivateError, DeviceError, QueueError};
 pub use goldcrest_memory::Window;
 pub use goldcrest_memory::io::Segment;

@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::descriptor::{Table, Walk};
 use crate::rings::Rings;
 use crate::spec::ring;
-use crate::{QueueError, Ram, Work};
+use crate::{QueueError, Ram, Served, Work};
 
 /// What a driver sets of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Queue {
     turn: u16,
     /// Bytes of the chains that were taken in it.
     turn_bytes: u64,
+    /// What was done so far.
+    pub(crate) served: Served,
     /// The turn was over before the queue was empty.
     pub(crate) backlog: bool,
     /// Empty if it is not in use.
@@ -74,6 +76,7 @@ impl Queue {
             signalled: 0,
             turn: 0,
             turn_bytes: 0,
+            served: Served::default(),
             backlog: false,
             rings: Rings::default(),
             in_use: Vec::new(),
@@ -92,12 +95,13 @@ impl Queue {
     /// As after a reset.
     pub(crate) fn reset(&mut self) {
         self.stop();
-        let (in_use, segments) = (
+        let (in_use, segments, served) = (
             std::mem::take(&mut self.in_use),
             std::mem::take(&mut self.segments),
+            self.served,
         );
         *self = Self::new(self.max_size);
-        (self.in_use, self.segments) = (in_use, segments);
+        (self.in_use, self.segments, self.served) = (in_use, segments, served);
     }
 
     /// Puts the queue to use, if it is a possible one.
@@ -224,6 +228,8 @@ impl<'a> ActiveQueue<'a> {
         let sum = walk.along(table, head, &mut queue.segments)?;
         // A chain has less than 4 GiB, a turn 32,768 chains.
         queue.turn_bytes += sum.bytes_readable + sum.bytes_writable;
+        let read = &mut queue.served.bytes_read;
+        *read = read.wrapping_add(sum.bytes_readable);
         Ok(Some(Chain::new(
             head,
             self.ram,
@@ -260,6 +266,9 @@ impl<'a> ActiveQueue<'a> {
             let queue = &mut *self.queue;
             queue.rings.set_used_entry(queue.next_used, head, written);
             queue.next_used = queue.next_used.wrapping_add(1);
+            let served = &mut queue.served;
+            served.chains = served.chains.wrapping_add(1);
+            served.bytes_written = served.bytes_written.wrapping_add(written.into());
         }
         self.queue.rings.set_used_index(self.queue.next_used);
     }

@@ -8,7 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::device::DeviceIo;
 use crate::queue::{Queue, QueueLayout};
 use crate::spec::{feature, status};
-use crate::{DeviceError, DeviceSpec, Features, Ram, VirtioDevice, Waits, Work};
+use crate::{DeviceError, DeviceSpec, Features, Ram, Served, VirtioDevice, Waits, Work};
 
 /// The features that the core offers for every device.
 const TRANSPORT_FEATURES: u64 =
@@ -42,6 +42,7 @@ pub struct Core<D> {
     pub(crate) generation: u32,
     config_interrupt: bool,
     misuses: u64,
+    failures: u64,
     error: Option<DeviceError>,
 }
 
@@ -64,6 +65,7 @@ impl<D: VirtioDevice> Core<D> {
             generation: 0,
             config_interrupt: false,
             misuses: 0,
+            failures: 0,
             error: None,
         }
     }
@@ -91,6 +93,27 @@ impl<D: VirtioDevice> Core<D> {
     /// How often the driver did what it must not, since the device was made.
     pub fn misuses(&self) -> u64 {
         self.misuses
+    }
+
+    /// How often the device came to need a reset, since it was made.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// What was done in all queues.
+    pub fn served(&self) -> Served {
+        self.queues.iter().fold(Served::default(), |sum, queue| {
+            let Served {
+                chains,
+                bytes_read,
+                bytes_written,
+            } = queue.served;
+            Served {
+                chains: sum.chains.wrapping_add(chains),
+                bytes_read: sum.bytes_read.wrapping_add(bytes_read),
+                bytes_written: sum.bytes_written.wrapping_add(bytes_written),
+            }
+        })
     }
 
     /// Why the device needs a reset, if it does.
@@ -415,6 +438,7 @@ impl<D: VirtioDevice> Core<D> {
     #[cold]
     fn fail(&mut self, error: DeviceError) {
         self.misuse();
+        self.failures = self.failures.saturating_add(1);
         self.status |= status::DEVICE_NEEDS_RESET;
         self.config_interrupt = true;
         self.error = Some(error);

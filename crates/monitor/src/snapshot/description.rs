@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_balloon::BalloonConfig;
 use goldcrest_virtio_vsock::VsockConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +18,7 @@ pub(crate) enum Description {
     Net(NetConfig),
     Vsock(Sockets),
     Balloon(BalloonConfig),
-    Entropy,
+    Entropy(RateConfig),
     Console(Vec<ConsoleEnd>),
 }
 
@@ -29,7 +30,7 @@ impl Description {
             Self::Net(_) => "net",
             Self::Vsock(_) => "vsock",
             Self::Balloon(_) => "balloon",
-            Self::Entropy => "rng",
+            Self::Entropy(_) => "rng",
             Self::Console(_) => "console",
         }
     }

@@ -110,7 +110,7 @@ fn end(description: &Description) -> String {
             format!("{}, CID {}", sockets.path.display(), sockets.cid)
         }
         Description::Balloon(_) => "memory".to_owned(),
-        Description::Entropy => "random numbers".to_owned(),
+        Description::Entropy(_) => "random numbers".to_owned(),
         Description::Console(ends) => {
             let ends = ends.iter().map(|end| match end {
                 ConsoleEnd::Streams => "descriptors of the process".to_owned(),

@@ -16,7 +16,7 @@ use crate::cpu::Board;
 use crate::generation;
 use crate::{
     ConsolePort, MonitorError, NetLink, VirtioConfig, balloon_device, console_device,
-    entropy_device, vsock_device,
+    entropy_device_with, vsock_device,
 };
 
 /// A snapshot, read and found to be possible.
@@ -191,16 +191,17 @@ fn make<'a>(
     consoles: &mut impl Iterator<Item = &'a ConsolePort>,
 ) -> Result<VirtioConfig, MonitorError> {
     let notice = config.notice.clone();
+    let device_notice = notice.clone();
     let notice = move |line: &str| notice.say(line);
     let made = match device.description.clone() {
-        Description::Disk { config, queues } => config.device_with(queues, notice),
+        Description::Disk { config, queues } => config.device_with(queues, device_notice),
         Description::Net(config) => config.device().map_err(|source| MonitorError::Device {
             name: device.id.clone(),
             source: source.into(),
         })?,
         Description::Vsock(sockets) => vsock_device(sockets.into()),
         Description::Balloon(config) => balloon_device(config),
-        Description::Entropy => entropy_device(),
+        Description::Entropy(rate) => entropy_device_with(rate),
         Description::Console(ends) => {
             let ports = ends.into_iter().map(|end| port(end, consoles));
             let ports = ports.collect::<Result<_, _>>()?;

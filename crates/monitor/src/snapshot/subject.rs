@@ -106,13 +106,14 @@ impl Subject {
         };
         let mut devices = Vec::new();
         for (device, held) in board.virtio.iter().zip(&quiet.virtio) {
-            let Some((description, saver)) = &device.saved else {
+            let (Some(description), Some((_, saver))) = (device.description(), &device.saved)
+            else {
                 return Err(SnapshotError::Device(device.id.clone()));
             };
             let state = held.save(*saver);
             devices.push(DeviceState {
                 id: device.id.clone(),
-                description: description.clone(),
+                description,
                 state: state.map_err(in_device(&device.id))?,
             });
         }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use goldcrest_memory::io as file_io;
 use goldcrest_memory::io::{Deallocate, DirectAlignment, Segment};
@@ -72,6 +73,20 @@ impl FileDisk {
             jobs: Vec::new(),
             ended: Ended::new(),
         })
+    }
+
+    /// Whether it is in the file at `path`, by whatever name.
+    pub fn is_in(&self, path: &Path) -> bool {
+        self.image.is_in(path)
+    }
+
+    /// Looks again how large its file is.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] if that is no size of a disk: it stays as it was.
+    pub fn refresh(&mut self) -> Result<(), DiskError> {
+        self.image.measure(&self.config.path)
     }
 
     /// How it reaches its file, and if by waiting, why.

@@ -1,6 +1,6 @@
 //! Opening a disk image.
 
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub(super) struct Image {
     pub(super) capacity: u64,
     /// Holds the lock, and is for nothing else: an io_uring keeps its files, and their locks with them, for some time
     /// after the process has ended, in which nobody could use the image.
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Image {
@@ -77,9 +77,31 @@ impl Image {
             file,
             direct,
             capacity,
-            _lock: lock,
+            lock,
         })
     }
+}
+
+impl Image {
+    pub(super) fn is_in(&self, path: &Path) -> bool {
+        let ours = self.file.metadata().map(|m| identity(&m));
+        let its = std::fs::metadata(path).map(|m| identity(&m));
+        matches!((ours, its), (Ok(ours), Ok(its)) if ours == its)
+    }
+
+    /// Sets the capacity by the file's size.
+    pub(super) fn measure(&mut self, path: &Path) -> Result<(), DiskError> {
+        let size = size(&self.lock).map_err(|source| DiskError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        self.capacity = check_size(path, size)?;
+        Ok(())
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64, u64) {
+    (metadata.dev(), metadata.ino(), metadata.rdev())
 }
 
 fn options(config: &FileDiskConfig) -> OpenOptions {
@@ -137,8 +159,7 @@ fn open_again(config: &FileDiskConfig, first: &File, flags: OFlag) -> io::Result
     let file = options(config)
         .custom_flags(flags.bits())
         .open(&config.path)?;
-    let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino(), m.rdev()));
-    if identity(first)? == identity(&file)? {
+    if identity(&first.metadata()?) == identity(&file.metadata()?) {
         Ok(file)
     } else {
         Err(io::Error::other("it was replaced while it was opened"))

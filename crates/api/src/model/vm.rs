@@ -1,0 +1,138 @@
+//! The machine as a whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Balloon, BootSource, Drive, Entropy, Logger, MachineConfiguration, Metrics, MmdsConfiguration,
+    NetworkInterface, Serial, Vsock,
+};
+
+/// What `GET /` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InstanceInfo {
+    /// What it was called when it was started.
+    pub id: String,
+    /// What it does.
+    pub state: InstanceState,
+    /// The version of this program.
+    pub vmm_version: String,
+    /// The name of this program.
+    pub app_name: String,
+}
+
+/// What a machine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum InstanceState {
+    /// It is being configured.
+    #[serde(rename = "Not started")]
+    NotStarted,
+    /// It runs.
+    Running,
+    /// It is paused.
+    Paused,
+}
+
+/// What `GET /version` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// The version of Firecracker whose API is spoken.
+    pub firecracker_version: String,
+}
+
+/// `PUT /actions`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// Which.
+    pub action_type: ActionType,
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ActionType {
+    /// That the machine is made and runs.
+    InstanceStart,
+    /// That metrics are written.
+    FlushMetrics,
+    /// That Ctrl-Alt-Del is pressed.
+    SendCtrlAltDel,
+}
+
+/// `PATCH /vm`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// What the machine is to do.
+    pub state: VmState,
+}
+
+/// What a machine that was started can be told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum VmState {
+    /// To stand still.
+    Paused,
+    /// To go on.
+    Resumed,
+}
+
+/// All that is configured: what `GET /vm/config` answers, and what `--config-file` has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VmConfiguration {
+    /// The balloon.
+    #[serde(default)]
+    pub balloon: Option<Balloon>,
+    /// Disks, the root device first.
+    #[serde(default)]
+    pub drives: Vec<Drive>,
+    /// What is booted.
+    #[serde(default)]
+    pub boot_source: Option<BootSource>,
+    /// The file of a processor template, which is not possible here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_config: Option<serde_json::Value>,
+    /// Where logs go.
+    #[serde(default)]
+    pub logger: Option<Logger>,
+    /// Processors and memory.
+    #[serde(default)]
+    pub machine_config: Option<MachineConfiguration>,
+    /// Where metrics go.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
+    /// The metadata service.
+    #[serde(default)]
+    pub mmds_config: Option<MmdsConfiguration>,
+    /// Network cards.
+    #[serde(default)]
+    pub network_interfaces: Vec<NetworkInterface>,
+    /// Sockets.
+    #[serde(default)]
+    pub vsock: Option<Vsock>,
+    /// The source of entropy.
+    #[serde(default)]
+    pub entropy: Option<Entropy>,
+    /// The serial port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Serial>,
+    /// What else is named, which is refused unless it is null: some clients write so of what they do not use.
+    #[serde(flatten, skip_serializing)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
+}
+
+/// What `GET /goldcrest/v1/status` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// What the machine was called when it was started.
+    pub id: String,
+    /// What it does.
+    pub state: InstanceState,
+    /// The process.
+    pub pid: u32,
+    /// How long ago the machine was started, in milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// How the machine ended, if it has and the process is still there.
+    pub outcome: Option<String>,
+}
