@@ -43,6 +43,7 @@ mod images;
 pub mod ioapic;
 mod libfuzzer;
 pub mod loader_entries;
+pub mod machine_state;
 pub mod mmds;
 pub mod mmio;
 pub mod multiboot;
@@ -105,6 +106,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
     Target::new("loader_entries", loader_entries::run),
+    Target::new("machine_state", machine_state::run),
     Target::new("mmds", mmds::run),
     Target::new("mmio", mmio::run),
     Target::new("multiboot", multiboot::run),

@@ -1,5 +1,10 @@
 //! A client that others wrote for Firecracker drives the tool, which it knows as `firecracker`. `ci/test-client` builds it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
 
 mod support;
 
