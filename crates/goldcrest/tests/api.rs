@@ -595,3 +595,16 @@ fn an_output_that_nobody_reads_keeps_no_request_for_ever() {
     let _ = reader.read(&mut [0; 16]);
     served.finish().expect(0);
 }
+
+#[test]
+fn a_machine_that_programs_describe_is_not_described_by_options_too() {
+    for options in [
+        &["--api-sock", "s", "--memory", "1G"][..],
+        &["--api-sock", "s", "vmlinuz"],
+        &["--config-file", "c", "--cpus", "2"],
+        &["--no-api"],
+        &["--config-file", "c", "--no-api", "--api-sock", "s"],
+    ] {
+        run(goldcrest().arg("run").args(options)).usage_error();
+    }
+}
