@@ -185,7 +185,7 @@ fn a_file_describes_a_machine_with_and_without_an_api() {
 
     for (text, why) in [
         ("{", "EOF while parsing"),
-        (r#"{"x": 1}"#, "there is no \"x\" to configure"),
+        (r#"{"x": 1, "y": null}"#, "unknown field `x`"),
         ("{}", "nothing to boot is configured"),
         (
             r#"{"machine-config": {"vcpu_count": 99, "mem_size_mib": 1}}"#,
