@@ -205,9 +205,7 @@ impl World {
 
     fn receive_one(&mut self, room: usize, offload: RxOffload) -> bool {
         let mut frame = Vec::new();
-        let given = self
-            .endpoint
-            .receive(room, offload, &mut frame, self.now);
+        let given = self.endpoint.receive(room, offload, &mut frame, self.now);
         let Some(info) = given else {
             return false;
         };

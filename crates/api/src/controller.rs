@@ -67,11 +67,6 @@ impl<M: Machine> Controller<M> {
     ///
     /// The first that is refused.
     pub fn configure(&mut self, config: VmConfiguration) -> Result<(), ApiError> {
-        if let Some((name, _)) = config.unknown.iter().find(|(_, value)| !value.is_null()) {
-            return Err(ApiError::refused(format!(
-                "there is no {name:?} to configure"
-            )));
-        }
         let parts = [
             config.logger.map(Call::PutLogger),
             config.metrics.map(Call::PutMetrics),

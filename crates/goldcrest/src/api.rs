@@ -8,7 +8,6 @@ use goldcrest_api::model::{Logger, Metrics, VmConfiguration};
 use goldcrest_api::{Call, Controller, Limits, MAX_BODY, Runner, Server, Surroundings};
 use goldcrest_monitor::{Control, MachineConfig, MonitorError, Notice, Outcome};
 use goldcrest_vcpu::kvm::Kvm;
-use serde::de::DeserializeOwned;
 
 use crate::args::{ApiOptions, RunOptions};
 use crate::failure::Failure;
@@ -91,7 +90,9 @@ pub(crate) fn start(start: Start) -> Result<u8, Failure> {
         limited.map_err(|source| Failure::usage("metadata", source))?;
     }
     if let Some(path) = &start.metadata {
-        let contents = read_json(path, "metadata")?;
+        let what = format!("metadata {}", path.display());
+        let contents = serde_json::from_slice(&read(path, &what)?)
+            .map_err(|source| Failure::usage(&what, source))?;
         let put = controller.call(Call::PutMmds(contents));
         put.map_err(|source| Failure::usage("metadata", source))?;
     }
@@ -122,25 +123,24 @@ pub(crate) fn start(start: Start) -> Result<u8, Failure> {
 
 /// The machine that the file describes.
 fn configure(controller: &mut Controller<Runner>, path: &Path) -> Result<MachineConfig, Failure> {
-    let config: VmConfiguration = read_json(path, "configuration")?;
     let what = format!("configuration {}", path.display());
+    let text = read(path, &what)?;
+    let config = VmConfiguration::read(&text).map_err(|source| Failure::usage(&what, source))?;
     controller
         .configure(config)
         .and_then(|()| controller.prepare())
         .map_err(|source| Failure::usage(&what, source))
 }
 
-/// What a file of JSON has.
-fn read_json<T: DeserializeOwned>(path: &Path, kind: &str) -> Result<T, Failure> {
-    let what = format!("{kind} {}", path.display());
+/// The bytes of a file that is not too long.
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
     let failed = |source| Failure::usage(format_args!("cannot read the {what}"), source);
     let length = fs::metadata(path).map_err(failed)?.len();
     if length > MAX_FILE {
         let why = format!("{what}: {length} bytes, the limit is {MAX_FILE}");
         return Err(Failure::asked_wrongly(why));
     }
-    let text = fs::read(path).map_err(failed)?;
-    serde_json::from_slice(&text).map_err(|source| Failure::usage(&what, source))
+    fs::read(path).map_err(failed)
 }
 
 fn serve(path: &Path, controller: Controller<Runner>, max_body: usize) -> Result<Server, Failure> {

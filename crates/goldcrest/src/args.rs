@@ -282,13 +282,46 @@ pub(crate) struct RunOptions {
     pub(crate) args: Vec<String>,
 }
 
+/// What describes a machine on the command line: one that programs or a file describe is described by them alone.
+const DESCRIPTIONS: [&str; 29] = [
+    "image",
+    "firmware",
+    "firmware_entry",
+    "initrd",
+    "module",
+    "cmdline",
+    "memory",
+    "cpus",
+    "disk",
+    "console",
+    "net",
+    "vsock",
+    "solo5_block",
+    "solo5_net",
+    "balloon",
+    "rng",
+    "no_rng",
+    "announce",
+    "machine",
+    "timeline",
+    "timeout",
+    "on_reset",
+    "format",
+    "memory_backing",
+    "huge_pages",
+    "prefault",
+    "args",
+    "metrics",
+    "mmds",
+];
+
 /// How programs describe and control the machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiOptions {
     /// Serve the control API at this Unix socket, and wait there for a machine to be described and started
     ///
     /// The API is Firecracker's: docs/api.md says what of it there is. What else of a machine can be set here is set there.
-    #[arg(long, value_name = "PATH", conflicts_with = "image")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = DESCRIPTIONS)]
     pub(crate) api_sock: Option<PathBuf>,
 
     /// The machine's name, by which the API knows it
@@ -296,7 +329,7 @@ pub(crate) struct ApiOptions {
     pub(crate) id: String,
 
     /// Start the machine that this file describes: JSON with the bodies of the API's calls
-    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = DESCRIPTIONS)]
     pub(crate) config_file: Option<PathBuf>,
 
     /// Serve no API: the file says all

@@ -75,6 +75,10 @@ fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
 
 /// Whether a file is the state of a machine, by how it begins.
 pub(crate) fn is_state(path: &Path) -> bool {
+    // A named pipe would have one wait for who writes to it.
+    if !path.is_file() {
+        return false;
+    }
     let mut magic = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
     read.is_ok() && magic == *b"GCS1"

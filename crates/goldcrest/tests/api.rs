@@ -185,7 +185,7 @@ fn a_file_describes_a_machine_with_and_without_an_api() {
 
     for (text, why) in [
         ("{", "EOF while parsing"),
-        (r#"{"x": 1}"#, "there is no \"x\" to configure"),
+        (r#"{"x": 1, "y": null}"#, "unknown field `x`"),
         ("{}", "nothing to boot is configured"),
         (
             r#"{"machine-config": {"vcpu_count": 99, "mem_size_mib": 1}}"#,
@@ -594,4 +594,17 @@ fn an_output_that_nobody_reads_keeps_no_request_for_ever() {
     served.ctl(&["stop"]).unwrap();
     let _ = reader.read(&mut [0; 16]);
     served.finish().expect(0);
+}
+
+#[test]
+fn a_machine_that_programs_describe_is_not_described_by_options_too() {
+    for options in [
+        &["--api-sock", "s", "--memory", "1G"][..],
+        &["--api-sock", "s", "vmlinuz"],
+        &["--config-file", "c", "--cpus", "2"],
+        &["--no-api"],
+        &["--config-file", "c", "--no-api", "--api-sock", "s"],
+    ] {
+        run(goldcrest().arg("run").args(options)).usage_error();
+    }
 }

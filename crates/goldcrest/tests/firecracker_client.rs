@@ -1,7 +1,7 @@
 //! A client that others wrote for Firecracker drives the tool, which it knows as `firecracker`. `ci/test-client` builds it.
 #![allow(
-    clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "tests"
 )]

@@ -6,16 +6,11 @@ use std::time::Duration;
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_balloon::{Balloon, BalloonError, BalloonStatus, HostPages};
 use goldcrest_virtio_blk::{Block, DiskError};
-use goldcrest_virtio_net::{Net, NetBackend, Tap};
+use goldcrest_virtio_net::{Net, NetBackend};
 
 use crate::Control;
 use crate::disk::Noticing;
-use crate::mmds::MmdsBackend;
 use crate::snapshot::Description;
-use crate::user_net::UserNet;
-
-/// A card before whose network the metadata service is.
-type WithMetadata = Net<MmdsBackend<Box<dyn NetBackend>>>;
 
 /// Why a device is left as it is.
 #[derive(Debug, thiserror::Error)]
@@ -90,20 +85,13 @@ impl Control {
         receive: Option<RateConfig>,
         send: Option<RateConfig>,
     ) -> Result<(), DeviceAccessError> {
-        const KIND: &str = "network card";
-        self.access(KIND, index, |card: &mut Net<Tap>| {
-            card.set_rates(receive, send);
-        })
-        .or_else(|_| {
-            self.access(KIND, index, |card: &mut Net<UserNet>| {
+        self.access(
+            "network card",
+            index,
+            |card: &mut Net<Box<dyn NetBackend>>| {
                 card.set_rates(receive, send);
-            })
-        })
-        .or_else(|_| {
-            self.access(KIND, index, |card: &mut WithMetadata| {
-                card.set_rates(receive, send);
-            })
-        })?;
+            },
+        )?;
         self.revise(index, |description| {
             if let Description::Net(config) = description {
                 config.rx_rate = receive.unwrap_or(config.rx_rate);

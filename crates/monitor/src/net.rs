@@ -127,38 +127,43 @@ impl NetConfig {
             NetLink::Tap(name) => {
                 let mut config = TapConfig::new(&name);
                 config.queues = self.queues;
-                card_on(format!("net {name}"), description, card, mmds, move || {
-                    Ok(Tap::open(&config)?)
-                })
+                let tap = move || -> Made { Ok(Box::new(Tap::open(&config)?)) };
+                card_on(
+                    format!("net {name}"),
+                    description,
+                    card,
+                    mmds,
+                    Box::new(tap),
+                )
             }
             NetLink::User(mut network) => {
                 network.mtu = self.mtu.unwrap_or(network.mtu);
-                card_on("net user".into(), description, card, mmds, move || {
-                    Ok(UserNet::new(Network::new((*network).clone())?))
-                })
+                let user = move || -> Made {
+                    Ok(Box::new(UserNet::new(Network::new((*network).clone())?)))
+                };
+                card_on("net user".into(), description, card, mmds, Box::new(user))
             }
         })
     }
 }
 
+/// A network, as all cards have it: what a card does is a lot of code, which is there once.
+type Made = Result<Box<dyn NetBackend>, DeviceFailure>;
+
 /// A card on a network, with the metadata service before it if there is one.
-fn card_on<B: NetBackend + 'static>(
+fn card_on(
     name: String,
     description: Description,
     card: CardConfig,
     mmds: Option<Arc<Mmds>>,
-    network: impl Fn() -> Result<B, DeviceFailure> + Send + Sync + 'static,
+    network: Box<dyn Fn() -> Made + Send + Sync>,
 ) -> VirtioConfig {
-    let Some(mmds) = mmds else {
-        return VirtioConfig::described(name, description, move || {
-            Ok(Net::new(network()?, &card)?)
-        });
-    };
     VirtioConfig::described(name, description, move || {
-        // Whatever the network is, the code for it is there once.
-        let network: Box<dyn NetBackend> = Box::new(network()?);
-        let service = Endpoint::new(mmds.clone())?;
-        Ok(Net::new(MmdsBackend::new(network, service), &card)?)
+        let mut network = network()?;
+        if let Some(mmds) = &mmds {
+            network = Box::new(MmdsBackend::new(network, Endpoint::new(mmds.clone())?));
+        }
+        Ok(Net::new(network, &card)?)
     })
 }
 

@@ -1,7 +1,5 @@
 //! The machine as a whole.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -79,7 +77,7 @@ pub enum VmState {
 
 /// All that is configured: what `GET /vm/config` answers, and what `--config-file` has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct VmConfiguration {
     /// The balloon.
     #[serde(default)]
@@ -117,9 +115,20 @@ pub struct VmConfiguration {
     /// The serial port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<Serial>,
-    /// What else is named, which is refused unless it is null: some clients write so of what they do not use.
-    #[serde(flatten, skip_serializing)]
-    pub unknown: BTreeMap<String, serde_json::Value>,
+}
+
+impl VmConfiguration {
+    /// Reads a configuration file. What is null in it is as if it was not there, also what is not known: some clients
+    /// write so of what they do not use.
+    ///
+    /// # Errors
+    ///
+    /// If it is no JSON, or names what there is not.
+    pub fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut parts: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text)?;
+        parts.retain(|_, part| !part.is_null());
+        serde_json::from_slice(&serde_json::to_vec(&parts)?)
+    }
 }
 
 /// What `GET /goldcrest/v1/status` answers.

@@ -6,10 +6,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use goldcrest_memory::MemoryError;
 use goldcrest_memory::image::{self, ImageId};
+use nix::fcntl::OFlag;
 
 use super::state::{MAX_SIZE, MachineState, StateError};
 use super::{SnapshotError, SnapshotFiles};
@@ -120,7 +122,7 @@ impl Drop for Part {
 
 /// Reads a state file, and looks whether it can be one.
 pub(super) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
-    let file = File::open(path).map_err(file_error("open", path))?;
+    let file = open_file(path)?;
     // With the room for one read, and for the one that finds the end.
     let len = file.metadata().map_or(0, |metadata| metadata.len());
     let room = usize::try_from(len.min(MAX_SIZE) + 1).unwrap_or(0);
@@ -146,6 +148,17 @@ pub(super) fn parse_state(path: &Path, bytes: &[u8]) -> Result<MachineState, Sna
     })
 }
 
+/// Opens a file, and nothing that would have one wait or never ends.
+fn open_file(path: &Path) -> Result<File, SnapshotError> {
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let opened = opened.and_then(|file| match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    });
+    opened.map_err(file_error("open", path))
+}
+
 /// Opens the image that `state` names.
 pub(super) fn open_image(path: &Path, state: &MachineState) -> Result<File, SnapshotError> {
     open_image_of(path, state.memory.config.size, state.memory.id)
@@ -153,7 +166,7 @@ pub(super) fn open_image(path: &Path, state: &MachineState) -> Result<File, Snap
 
 fn open_image_of(path: &Path, size: u64, id: ImageId) -> Result<File, SnapshotError> {
     let open = |path: &Path| -> Result<File, SnapshotError> {
-        let file = File::open(path).map_err(file_error("open", path))?;
+        let file = open_file(path)?;
         image::check(&file, size, id).map_err(|error| match error {
             MemoryError::NotTheImage(what) => SnapshotError::Memory {
                 path: path.to_owned(),
