@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use goldcrest_mmds::{Endpoint, HEAD, Mmds, MmdsConfig, MmdsVersion};
 use goldcrest_usernet::{RxOffload, TxOffload};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::usernet::{checksum, finish_ipv4, segment};
 
@@ -72,6 +72,7 @@ fn drive(input: &mut Unstructured<'_>) -> Result<()> {
         flows: HashMap::new(),
         is_secret,
     };
+    world.mmds.put(document(0)).expect("it is short");
     while !input.is_empty() {
         match input.int_in_range(0..=9)? {
             0 => world.wait(input)?,
@@ -84,6 +85,11 @@ fn drive(input: &mut Unstructured<'_>) -> Result<()> {
     }
     world.drain(65550, RxOffload::default());
     Ok(())
+}
+
+/// A document with a string of this length.
+fn document(len: usize) -> Value {
+    json!({ "secret": SECRET, "list": [SECRET, "x".repeat(len)], "n": len })
 }
 
 impl World {
@@ -157,19 +163,22 @@ impl World {
         let window: u16 = input.arbitrary()?;
         let frame = segment((port, SERVICE, 80), (seq, ack, flags, window), &[], &text);
         self.send(frame.len(), &frame, TxOffload { checksum: true });
+        // Most often a guest takes the answer before it goes on.
+        if bits & 0x10 == 0 || known.is_none() {
+            self.drain(65550, RxOffload::default());
+        }
         Ok(())
     }
 
     fn change(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let len = usize::from(input.arbitrary::<u16>()?);
-        let data = json!({ "secret": SECRET, "list": [SECRET, "x".repeat(len)], "n": len });
         match len & 3 {
             0 => drop(self.mmds.patch(&json!({ "secret": null }))),
             1 => drop(self.mmds.set_config(MmdsConfig {
                 limit: len,
                 ..self.mmds.config()
             })),
-            _ => drop(self.mmds.put(data)),
+            _ => drop(self.mmds.put(document(len))),
         }
         let config = self.mmds.config();
         let document = self.mmds.get().to_string();
