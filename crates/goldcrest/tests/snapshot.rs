@@ -22,7 +22,9 @@ use goldcrest_monitor::{
     parse_vsock, run, vsock_device,
 };
 use goldcrest_vcpu::kvm::Kvm;
-use support::{SOON, assert_contains, file, goldcrest, skip_without_kvm, unikernel};
+use nix::sys::signal::Signal;
+use support::guests::chatty;
+use support::{SOON, assert_contains, boot, file, goldcrest, skip_without_kvm, unikernel};
 
 /// A machine that runs on a thread of its own.
 struct Running {
@@ -312,4 +314,31 @@ fn the_tool_restores_describes_and_verifies_what_was_saved() {
     let ended = tool(&["snapshot", "restore", &path]);
     assert_contains(&ended.stderr, &["goldcrest: ", "state: snapshot is"]);
     assert_eq!(ended.code(), 1);
+}
+
+#[test]
+fn a_signal_pauses_a_guest_and_another_has_it_go_on() {
+    if skip_without_kvm() {
+        return;
+    }
+    let guest = chatty();
+    let mut running = support::Running::start(&mut boot(&guest));
+    for _ in 0..3 {
+        let before = running.stdout().len();
+        let begun = Instant::now();
+        while running.stdout().len() <= before {
+            assert!(begun.elapsed() < SOON, "it does not run");
+            thread::sleep(Duration::from_millis(1));
+        }
+        running.signal(Signal::SIGUSR1);
+        thread::sleep(Duration::from_millis(300));
+        let before = running.stdout().len();
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(running.stdout().len(), before, "it runs while it is paused");
+        running.signal(Signal::SIGUSR2);
+    }
+    running.wait_for("x");
+    running.signal(Signal::SIGUSR1);
+    running.signal(Signal::SIGTERM);
+    running.finish().expect(143);
 }
