@@ -78,6 +78,21 @@ fn link_statically() {
     // For the program alone: a search path would reach tests of other crates too.
     println!("cargo:rustc-link-arg-bins=-L{}", dir.display());
     println!("cargo:rustc-link-arg-bins=-static-pie");
+    if variable("PROFILE") == "release" {
+        leave_out_tables(&dir);
+    }
+}
+
+/// Leaves out what a tenth of the program would be: tables by which nobody unwinds, since a panic aborts, and addresses
+/// that a start need not have in a table each.
+fn leave_out_tables(dir: &Path) {
+    let script = dir.join("no-unwinding.ld");
+    let discard =
+        "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.gcc_except_table*) } } INSERT AFTER .text;";
+    fs::write(&script, discard).expect("OUT_DIR can be written");
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
 }
 
 /// Where the C compiler has this archive, if it has it.
