@@ -1,5 +1,7 @@
 //! Guest RAM itself.
 
+mod revert;
+
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,7 @@
 //! A machine: made from a configuration, run to its end.
 
+mod body;
+
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -24,11 +26,15 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::snapshot::{Saved, Subject};
+use crate::snapshot::{MachineState, Saved, Subject};
+
 use crate::{
-    Control, CustomDevice, Input, MachineConfig, MachineKind, MonitorError, OnReset, Outcome,
-    Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, solo5, test_machine, virtio,
+    Control, CustomDevice, ImageId, Input, MachineConfig, MachineKind, MonitorError, OnReset,
+    Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, solo5, test_machine,
+    virtio,
 };
+
+pub(crate) use body::Body;
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -62,6 +68,7 @@ pub struct Machine<V: Vm> {
     control: Arc<Control>,
     timeline: Option<Timeline>,
     timeout: Option<Duration>,
+    vm: Arc<V>,
     vcpus: Vec<V::Vcpu>,
     board: Arc<Board>,
     events: Arc<EventThreads>,
@@ -69,6 +76,8 @@ pub struct Machine<V: Vm> {
     loaded: Option<Loaded>,
     /// What is saved of it.
     subject: Arc<Subject>,
+    /// The image that its RAM was, if it was restored.
+    image: Option<ImageId>,
 }
 
 impl<V: Vm> Machine<V> {
@@ -123,15 +132,18 @@ impl<V: Vm> Machine<V> {
         };
         let (board, events) = board(&fittings, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
+        let vm = Arc::new(vm);
         Ok(Self {
             control: config.control.clone(),
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
-            subject: subject(&board, ram, config.memory, vm, config.cpus),
+            subject: subject(&board, ram, config.memory, &vm, config.cpus),
+            vm,
             board,
             events,
             loaded: Some(loaded),
+            image: None,
         })
     }
 
@@ -150,16 +162,31 @@ impl<V: Vm> Machine<V> {
                 timeline.mark(stage);
             }
         };
-        let saved = Saved::open(config)?;
-        let cpus = u32::try_from(saved.state.cpus.len()).unwrap_or(u32::MAX);
-        check_cpus(hypervisor, cpus)?;
-        let (ram, memory) = (saved.ram.clone(), saved.state.memory.config);
+        let Saved { state, ram } = Saved::open(config)?;
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
-        let mut vcpus = create_vcpus(&vm, cpus)?;
+        let body = Body::new(hypervisor, vm, ram, &state)?;
         mark(Stage::VcpuCreated);
-        let virtio = saved.virtio(config)?;
+        Self::assemble(body, &state, config)
+    }
+
+    /// The machine with this state, around what the hypervisor has of it.
+    pub(crate) fn assemble(
+        body: Body<V>,
+        state: &MachineState,
+        config: &RestoreConfig,
+    ) -> Result<Self, MonitorError> {
+        let Body {
+            ram,
+            vm,
+            mut vcpus,
+            are,
+            image,
+        } = body;
+        let memory = state.memory.config;
+        let cpus = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
+        let virtio = state.virtio(config)?;
         let fittings = Fittings {
             output: &config.output,
             input: config.input.as_ref(),
@@ -172,7 +199,7 @@ impl<V: Vm> Machine<V> {
         let mmio = virtio::announced(virtio.len())?;
         let ioapic = Ioapic::new(vm.msi_sink());
         let (board, events) = board(&fittings, &ram, &mmio, ioapic, Vec::new())?;
-        saved.restore(&board, &mut vcpus, &vm, config)?;
+        state.restore(&board, (&mut vcpus, are), &*vm, config)?;
         // What the guest or the host has left to be done.
         for device in &board.virtio {
             device.slot.wake();
@@ -185,16 +212,20 @@ impl<V: Vm> Machine<V> {
         if config.paused {
             config.control.pause();
         }
-        mark(Stage::VcpuReady);
+        if let Some(timeline) = &config.timeline {
+            timeline.mark(Stage::VcpuReady);
+        }
         Ok(Self {
             control: config.control.clone(),
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
-            subject: subject(&board, ram, memory, vm, cpus),
+            subject: subject(&board, ram, memory, &vm, cpus),
+            vm,
             board,
             events,
             loaded: None,
+            image,
         })
     }
 
@@ -213,11 +244,16 @@ impl<V: Vm> Machine<V> {
         self.run_for(timeout)
     }
 
-    fn run_for(self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
+    fn run_for(mut self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
+        self.run_once(timeout)
+    }
+
+    /// Runs it to its end: once.
+    fn run_once(&mut self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
         let Self {
             control,
             timeline,
-            mut vcpus,
+            vcpus,
             board,
             events,
             loaded,
@@ -238,12 +274,12 @@ impl<V: Vm> Machine<V> {
         // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
         control.attach(kickers);
         control.set_subject(Some(subject.clone()));
-        run_cpus(&mut vcpus, &board);
+        run_cpus(vcpus, board);
         control.set_subject(None);
-        drop(events);
-        if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
-            if let Some(loaded) = &loaded {
-                guest_marks(timeline, vcpu, loaded, &board);
+        events.end();
+        if let (Some(timeline), Some(vcpu)) = (timeline, vcpus.first()) {
+            if let Some(loaded) = loaded {
+                guest_marks(timeline, vcpu, loaded, board);
             }
             timeline.mark(Stage::MachineEnded);
         }
@@ -263,9 +299,10 @@ fn subject<V: Vm>(
     board: &Arc<Board>,
     ram: GuestRam,
     memory: MemoryConfig,
-    vm: V,
+    vm: &Arc<V>,
     cpus: u32,
 ) -> Arc<Subject> {
+    let vm = vm.clone();
     Arc::new(Subject {
         board: board.clone(),
         ram,

@@ -119,7 +119,7 @@ impl Drop for Part {
 }
 
 /// Reads a state file, and looks whether it can be one.
-pub(super) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
+pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
     let file = File::open(path).map_err(file_error("open", path))?;
     let mut bytes = Vec::new();
     file.take(MAX_SIZE + 1)
@@ -139,7 +139,7 @@ pub(super) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
 }
 
 /// Opens the image that `state` names.
-pub(super) fn open_image(path: &Path, state: &MachineState) -> Result<File, SnapshotError> {
+pub(crate) fn open_image(path: &Path, state: &MachineState) -> Result<File, SnapshotError> {
     let memory = &state.memory;
     let open = |path: &Path| -> Result<File, SnapshotError> {
         let file = File::open(path).map_err(file_error("open", path))?;

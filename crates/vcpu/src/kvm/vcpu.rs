@@ -1,5 +1,7 @@
 //! A virtual CPU on KVM.
 
+mod revert;
+
 use std::sync::Arc;
 
 use goldcrest_memory::layout::LOCAL_APIC;
@@ -83,6 +85,10 @@ pub struct KvmVcpu {
     kvm: Kvm,
     /// `IA32_APIC_BASE`, which KVM sets together with system registers.
     apic_base: u64,
+    /// Whether it is CPU 0, by whose time-stamp counter the others' go.
+    first: bool,
+    /// Registers that KVM has and does not list, once they are needed.
+    unlisted: Option<Vec<(u32, u64)>>,
     /// The kernel may touch RAM for as long as any descriptor of the machine is open.
     _memory: GuestMemoryMmap,
 }
@@ -111,6 +117,8 @@ impl KvmVcpu {
             kicker: Arc::new(kicker),
             kvm,
             apic_base: LOCAL_APIC | APIC_ENABLED | if id == 0 { BOOT_CPU } else { 0 },
+            first: id == 0,
+            unlisted: None,
             _memory: memory,
         })
     }
@@ -386,16 +394,27 @@ impl Vcpu for KvmVcpu {
     }
 
     fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.set_tsc_khz(state.tsc_khz)?;
+        if !state.cpuid.entries.is_empty() {
+            set_cpuid(&self.fd, &state.cpuid)?;
+        }
+        self.put(state, &[])
+    }
+
+    fn revert(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.put_again(state)
+    }
+}
+
+impl KvmVcpu {
+    /// Puts all of a state back but what never changes. MSRs of `before` are set first; those of all that were refused.
+    fn put(&mut self, state: &VcpuState, before: &[(u32, u64)]) -> Result<Vec<u32>, VcpuError> {
         let xsave: kvm_xsave = parse("XSAVE area", &state.xsave)?;
         let local_apic: kvm_lapic_state = parse("local APIC", &state.local_apic)?;
         let events: kvm_vcpu_events = parse("events", &state.events)?;
         let debug: kvm_debugregs = parse("debug registers", &state.debug)?;
         let xcrs = xcr_list(&state.xcrs)?;
 
-        self.set_tsc_khz(state.tsc_khz)?;
-        if !state.cpuid.entries.is_empty() {
-            set_cpuid(&self.fd, &state.cpuid)?;
-        }
         let mp_state = kvm_mp_state {
             mp_state: state.mp_state,
         };
@@ -415,7 +434,7 @@ impl Vcpu for KvmVcpu {
         self.fd
             .set_lapic(&local_apic)
             .map_err(VcpuError::call("KVM_SET_LAPIC"))?;
-        let refused = self.restore_msrs(&state.msrs)?;
+        let refused = self.restore_msrs(before, &state.msrs)?;
         self.fd
             .set_vcpu_events(&events)
             .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))?;
@@ -423,9 +442,7 @@ impl Vcpu for KvmVcpu {
         let _ = self.fd.kvmclock_ctrl();
         Ok(refused)
     }
-}
 
-impl KvmVcpu {
     /// Has the counter run as fast as it did, within what clocks of one kind differ by.
     fn set_tsc_khz(&self, saved: u64) -> Result<(), VcpuError> {
         let here = self.tsc_khz();
@@ -442,10 +459,15 @@ impl KvmVcpu {
     }
 
     /// Sets registers, in the order in which one may depend on another; those that were refused.
-    fn restore_msrs(&mut self, msrs: &[(u32, u64)]) -> Result<Vec<u32>, VcpuError> {
+    fn restore_msrs(
+        &mut self,
+        before: &[(u32, u64)],
+        msrs: &[(u32, u64)],
+    ) -> Result<Vec<u32>, VcpuError> {
         let last = |msr: &&(u32, u64)| msr.0 == MSR_TSC_DEADLINE;
         // The deadline is of the counter, and arms a timer whose mode is the local APIC's.
-        let mut rest: Vec<_> = msrs.iter().filter(|msr| !last(msr)).copied().collect();
+        let mut rest = before.to_vec();
+        rest.extend(msrs.iter().filter(|msr| !last(msr)));
         rest.extend(msrs.iter().filter(last));
         let mut refused = Vec::new();
         let mut rest = rest.as_slice();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use goldcrest_irq::MsiSink;
-use goldcrest_memory::GuestRam;
+use goldcrest_memory::{GuestRam, PAGE_SIZE};
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_clock_data, kvm_enable_cap};
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
@@ -16,6 +16,9 @@ use crate::{VcpuError, Vm};
 /// Three pages below 4 GiB that KVM needs on Intel CPUs that cannot run real mode, and one for its page table.
 const TSS_ADDRESS: usize = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+/// A slot that is there for a moment while no CPU runs: RAM has the first two. A page below 4 GiB that no device has.
+const PASSING_SLOT: u32 = 2;
+const PASSING_ADDRESS: u64 = 0xfffb_b000;
 /// How often `KVM_CREATE_VM` is tried again when a signal interrupted it.
 const CREATE_TRIES: u32 = 5;
 
@@ -87,6 +90,18 @@ impl Vm for KvmVm {
         self.fd
             .set_clock(&clock)
             .map_err(VcpuError::call("KVM_SET_CLOCK"))
+    }
+
+    fn forget_translations(&self) -> Result<(), VcpuError> {
+        let region = self.memory.iter().next();
+        let host = region.and_then(|region| region.get_host_address(MemoryRegionAddress(0)).ok());
+        let host = host.ok_or(VcpuError::Missing("a host address of guest RAM"))?;
+        // Where KVM shadows page tables, it drops all that it has of them when a slot goes.
+        for len in [PAGE_SIZE, 0] {
+            call::set_memory(&self.fd, PASSING_SLOT, PASSING_ADDRESS, host, len)
+                .map_err(VcpuError::call("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        Ok(())
     }
 }
 
