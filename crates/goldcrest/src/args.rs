@@ -11,6 +11,7 @@ use goldcrest_monitor::{
     parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
+use crate::clone_args::CloneOptions;
 use crate::snapshot_args::SnapshotCommand;
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
@@ -71,6 +72,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SnapshotCommand,
     },
+    /// Have many machines go on that were saved as one
+    Clone(Box<CloneOptions>),
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
     /// Print a completion script for a shell

@@ -3,6 +3,8 @@
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod args;
+mod clone;
+mod clone_args;
 mod devices;
 mod disk_boot;
 mod doctor;
@@ -10,6 +12,7 @@ mod doctor;
 mod entry;
 mod failure;
 mod inspect;
+mod prefixed;
 mod run;
 mod signals;
 mod snapshot;
@@ -38,6 +41,7 @@ fn tool() -> u8 {
         Some(Command::Run(options)) => run::run(options, main_reached),
         Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
         Some(Command::Snapshot { command }) => snapshot::snapshot(command),
+        Some(Command::Clone(options)) => clone::clone(options),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

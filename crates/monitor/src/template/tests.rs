@@ -153,6 +153,8 @@ fn timeless(state: &MachineState) -> (Vec<VcpuState>, String) {
 fn nothing_of_a_run_is_left_after_a_reset() {
     let Some(kvm) = kvm() else { return };
     let (_directory, template) = template(&kvm, 0, WRITE_ALL);
+    // So that the counter shows whether it was set.
+    thread::sleep(Duration::from_millis(100));
     let config = paused();
     let control = config.control.clone();
     let cloned = Instant::now();
