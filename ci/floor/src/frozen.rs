@@ -29,7 +29,9 @@ pub fn run(save: bool, mut arguments: impl Iterator<Item = OsString>) -> Result<
         (true, Some(image), None) => save_to(&File::create(file)?, &image),
         (false, None, None) => {
             let byte = restore(kvm::open()?, &File::open(file)?)?;
-            std::io::stdout().write_all(&[byte])
+            let mut stdout = std::io::stdout();
+            stdout.write_all(&[byte])?;
+            stdout.flush()
         }
         (false, Some(option), Some(count)) if option == "--count" => {
             let count = count.to_str().and_then(|count| count.parse().ok());

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use goldcrest_vcpu::{Hypervisor, Vm};
 
-use super::{Blank, CloneConfig, Template};
+use super::{Blank, CloneConfig, Spent, Template};
 use crate::{Machine, MonitorError};
 
 /// A few [`Blank`]s of a template, which a thread of its own makes again when they are taken.
@@ -16,6 +16,7 @@ use crate::{Machine, MonitorError};
 pub struct Pool<H: Hypervisor> {
     template: Arc<Template>,
     hypervisor: H,
+    size: usize,
     shared: Arc<Shared<H::Vm>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -27,6 +28,8 @@ struct Shared<V: Vm> {
 
 struct Shelf<V: Vm> {
     ready: VecDeque<Blank<V>>,
+    /// To be cleaned.
+    spent: Vec<Spent<V>>,
     ended: bool,
 }
 
@@ -35,11 +38,13 @@ impl<V: Vm> Shared<V> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room, false if there is no need any more.
-    fn has_room(&self, size: usize) -> bool {
+    /// Waits until there is room, and gives what is to be cleaned for it, if there is anything; nothing if there is no
+    /// need any more.
+    fn room(&self, size: usize) -> Option<Option<Spent<V>>> {
         let full = |shelf: &mut Shelf<V>| !shelf.ended && shelf.ready.len() >= size;
         let shelf = self.changed.wait_while(self.lock(), full);
-        !shelf.unwrap_or_else(PoisonError::into_inner).ended
+        let mut shelf = shelf.unwrap_or_else(PoisonError::into_inner);
+        (!shelf.ended).then(|| shelf.spent.pop())
     }
 }
 
@@ -57,6 +62,7 @@ where
         let shared = Arc::new(Shared {
             shelf: Mutex::new(Shelf {
                 ready: VecDeque::new(),
+                spent: Vec::new(),
                 ended: false,
             }),
             changed: Condvar::new(),
@@ -64,6 +70,7 @@ where
         let mut pool = Self {
             template,
             hypervisor,
+            size,
             shared,
             thread: None,
         };
@@ -71,9 +78,11 @@ where
         let shared = pool.shared.clone();
         let thread = thread::Builder::new().name("clones".into());
         pool.thread = Some(thread.spawn(move || {
-            while shared.has_room(size) {
-                // Whoever wants a machine is told why there is none; one is tried again for the next.
-                let Ok(blank) = template.prepare(&hypervisor) else {
+            while let Some(spent) = shared.room(size) {
+                let cleaned = spent.and_then(|spent| template.clean(spent).ok());
+                let made = cleaned.map_or_else(|| template.prepare(&hypervisor), Ok);
+                // Whoever wants a machine makes it then, and is told what is wrong.
+                let Ok(blank) = made else {
                     break;
                 };
                 shared.lock().ready.push_back(blank);
@@ -100,6 +109,16 @@ where
         match blank {
             Some(blank) => self.template.fill(blank, config),
             None => self.template.clone_machine(&self.hypervisor, config),
+        }
+    }
+}
+
+impl<H: Hypervisor> Pool<H> {
+    /// Takes what is left of a machine, to make another of it. As many are kept as there can be blanks.
+    pub fn give_back(&self, spent: Spent<H::Vm>) {
+        let mut shelf = self.shared.lock();
+        if shelf.spent.len() < self.size {
+            shelf.spent.push(spent);
         }
     }
 }

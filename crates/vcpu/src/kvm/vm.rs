@@ -1,6 +1,7 @@
 //! A virtual machine on KVM.
 
-use std::sync::Arc;
+use std::fs;
+use std::sync::{Arc, OnceLock};
 
 use goldcrest_irq::MsiSink;
 use goldcrest_memory::{GuestRam, PAGE_SIZE};
@@ -93,6 +94,9 @@ impl Vm for KvmVm {
     }
 
     fn forget_translations(&self) -> Result<(), VcpuError> {
+        if processor_walks_tables() {
+            return Ok(());
+        }
         let region = self.memory.iter().next();
         let host = region.and_then(|region| region.get_host_address(MemoryRegionAddress(0)).ok());
         let host = host.ok_or(VcpuError::Missing("a host address of guest RAM"))?;
@@ -103,6 +107,22 @@ impl Vm for KvmVm {
         }
         Ok(())
     }
+}
+
+/// Whether the processor translates guests' addresses by tables of its own kind (EPT, NPT), so that KVM has nothing of the
+/// guest's. Guests have no nested virtualization, which KVM would shadow.
+fn processor_walks_tables() -> bool {
+    const FILES: [&str; 2] = [
+        "/sys/module/kvm_intel/parameters/ept",
+        "/sys/module/kvm_amd/parameters/npt",
+    ];
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let on = |value: String| matches!(value.trim(), "Y" | "1");
+        FILES
+            .iter()
+            .any(|path| fs::read_to_string(path).is_ok_and(on))
+    })
 }
 
 fn create(kvm: &Kvm) -> Result<VmFd, VcpuError> {

@@ -38,7 +38,7 @@ impl KvmVcpu {
             // it is: it is set to something else before.
             before.push((MSR_TSC, FAR));
         }
-        let refused = self.put(state, &before)?;
+        let refused = self.put(state, &before, false)?;
         before.retain(|msr| msr.0 != MSR_TSC && !refused.contains(&msr.0));
         self.unlisted = Some(before);
         let listed = |index: &u32| state.msrs.iter().any(|msr| msr.0 == *index);
