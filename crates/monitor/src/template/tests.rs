@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goldcrest_boot::Image;
-use goldcrest_vcpu::VcpuState;
 use goldcrest_vcpu::kvm::{Kvm, KvmVm};
+use goldcrest_vcpu::{Vcpu, VcpuState};
 use images::{ElfBuilder, R, W, X, direct_note, segment};
 use tempfile::TempDir;
 
@@ -118,17 +118,25 @@ fn paused() -> CloneConfig {
 }
 
 /// The state and the RAM of a machine that is paused.
-fn saved(machine: Machine<KvmVm>, control: &crate::Control) -> (MachineState, Vec<u8>) {
+fn saved(
+    machine: Machine<KvmVm>,
+    control: &crate::Control,
+) -> (MachineState, Vec<u8>, Spent<KvmVm>) {
     let directory = tempfile::tempdir().unwrap();
-    thread::scope(|scope| {
-        let machine = scope.spawn(|| machine.run());
+    let spent = thread::scope(|scope| {
+        let machine = scope.spawn(|| machine.run_and_keep());
         save(control, directory.path());
-        machine.join().unwrap().unwrap();
+        machine.join().unwrap().1
     });
     let state = read_state(&directory.path().join("state")).unwrap();
     let mut memory = std::fs::read(directory.path().join("memory")).unwrap();
     memory.truncate(8 << 20);
-    (state, memory)
+    (state, memory, spent)
+}
+
+/// Registers that no state has: `IA32_MC0_MISC` and `IA32_MTRR_PHYSBASE0`.
+fn unlisted(spent: &Spent<KvmVm>) -> [Option<u64>; 2] {
+    [0x403, 0x200].map(|index| spent.0.vcpus[0].msr(index).ok())
 }
 
 /// Milliseconds between two states, by the CPU's counter.
@@ -158,7 +166,8 @@ fn nothing_of_a_run_is_left_after_a_reset() {
     let config = paused();
     let control = config.control.clone();
     let cloned = Instant::now();
-    let (fresh, fresh_memory) = saved(template.clone_machine(&kvm, config).unwrap(), &control);
+    let (fresh, fresh_memory, unused) =
+        saved(template.clone_machine(&kvm, config).unwrap(), &control);
     let sets_counters = ticked(&template.state, &fresh) <= cloned.elapsed().as_millis() + 1;
     assert_eq!(timeless(&fresh), timeless(&template.state));
 
@@ -171,16 +180,18 @@ fn nothing_of_a_run_is_left_after_a_reset() {
     let (outcome, spent) = template.clone_machine(&kvm, config).unwrap().run_and_keep();
     assert!(matches!(outcome, Ok(Outcome::Exit(0))), "{outcome:?}");
     assert_eq!(text.take(), b"!");
+    assert_ne!(unlisted(&spent), unlisted(&unused), "it wrote nothing");
     // So that the counter would show it.
     thread::sleep(Duration::from_millis(200).saturating_sub(begun.elapsed()));
 
     let reset = Instant::now();
     let config = paused();
     let control = config.control.clone();
-    let (again, memory) = saved(template.reset(spent, config).unwrap(), &control);
+    let (again, memory, reused) = saved(template.reset(spent, config).unwrap(), &control);
     let most = reset.elapsed().as_millis() + 1;
     assert_eq!(timeless(&again), timeless(&fresh));
     assert!(memory == fresh_memory, "RAM is another");
+    assert_eq!(unlisted(&reused), unlisted(&unused));
     match sets_counters {
         true => {
             let passed = ticked(&template.state, &again);
