@@ -42,6 +42,7 @@ mod images;
 pub mod ioapic;
 mod libfuzzer;
 pub mod loader_entries;
+pub mod machine_state;
 pub mod mmio;
 pub mod multiboot;
 pub mod multiboot2;
@@ -102,6 +103,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("identify", identify::run),
     Target::new("ioapic", ioapic::run),
     Target::new("loader_entries", loader_entries::run),
+    Target::new("machine_state", machine_state::run),
     Target::new("mmio", mmio::run),
     Target::new("multiboot", multiboot::run),
     Target::new("multiboot2", multiboot2::run),

@@ -83,7 +83,7 @@ fn ram_of_an_image_can_be_written_again_and_is_private() {
 #[test]
 fn what_is_mapped_from_a_file_and_not_touched_is_written() {
     let kernel = tempfile::tempfile().unwrap();
-    let bytes: Vec<u8> = (0..3 << 20).map(|i| (i % 251) as u8 | 1).collect();
+    let bytes: Vec<u8> = (0..3_u32 << 20).map(|i| (i % 251) as u8 | 1).collect();
     kernel.write_all_at(&bytes, 0).unwrap();
     for backing in [Backing::Anonymous, Backing::Memfd] {
         let ram = GuestRam::new(&config(backing)).unwrap();

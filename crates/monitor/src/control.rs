@@ -35,7 +35,6 @@ pub struct Control {
     interrupt: OnceLock<EventFd>,
     pause: Mutex<Pause>,
     changed: Condvar,
-    subject: Mutex<Option<Arc<Subject>>>,
     snapshots: Mutex<()>,
 }
 
@@ -54,6 +53,8 @@ struct Pause {
     tasks: u64,
     /// How many have done the last one.
     done: usize,
+    /// What is saved of the machine.
+    subject: Option<Arc<Subject>>,
 }
 
 /// What the thread of a CPU that waits does for a snapshot.
@@ -186,7 +187,7 @@ impl Control {
 
     /// Whether CPUs that are about to run are to wait.
     fn lasts(&self, pause: &Pause) -> bool {
-        pause.wanted || pause.held || self.asked_to_pause.load(Ordering::SeqCst)
+        self.is_to_pause(pause) || pause.held
     }
 
     /// Saves the machine, which must be paused and stays so, into `files`: when this returns, they are on the disk whole,
@@ -201,21 +202,19 @@ impl Control {
         kind: SnapshotKind,
     ) -> Result<SnapshotReport, SnapshotError> {
         let _one_at_a_time = self.snapshots.lock();
-        let subject = self.lock_subject().clone();
-        let subject = subject.ok_or(SnapshotError::NotRunning)?;
+        let subject = self.subject().ok_or(SnapshotError::NotRunning)?;
         let hold = self.hold(subject.cpus)?;
         take(&subject, &hold, files, kind)
     }
 
     /// Keeps the CPUs, all of which wait, from running on.
     fn hold(&self, cpus: usize) -> Result<Hold<'_>, SnapshotError> {
-        let paused = |pause: &Pause| pause.wanted || self.asked_to_pause.load(Ordering::SeqCst);
-        let arriving = |pause: &mut Pause| paused(pause) && pause.waiting < cpus;
+        let arriving = |pause: &mut Pause| self.is_to_pause(pause) && pause.waiting < cpus;
         let (mut pause, _) = self
             .changed
             .wait_timeout_while(self.lock_pause(), ARRIVAL, arriving)
             .unwrap_or_else(PoisonError::into_inner);
-        if !paused(&pause) {
+        if !self.is_to_pause(&pause) {
             return Err(SnapshotError::NotPaused);
         }
         if pause.waiting < cpus {
@@ -228,13 +227,25 @@ impl Control {
         })
     }
 
-    /// What is saved of the machine that runs.
-    pub(crate) fn set_subject(&self, subject: Option<Arc<Subject>>) {
-        *self.lock_subject() = subject;
+    /// What is saved of the machine that runs; one that was paused before it started may be about to.
+    fn subject(&self) -> Option<Arc<Subject>> {
+        let to_come = |pause: &mut Pause| self.is_to_pause(pause) && pause.subject.is_none();
+        let (pause, _) = self
+            .changed
+            .wait_timeout_while(self.lock_pause(), ARRIVAL, to_come)
+            .unwrap_or_else(PoisonError::into_inner);
+        pause.subject.clone()
     }
 
-    fn lock_subject(&self) -> MutexGuard<'_, Option<Arc<Subject>>> {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Says what is to be saved of a machine that begins to run, or that nothing is any more.
+    pub(crate) fn set_subject(&self, subject: Option<Arc<Subject>>) {
+        // Dropped, it may end the machine: after the lock.
+        let _before = std::mem::replace(&mut self.lock_pause().subject, subject);
+        self.changed.notify_all();
+    }
+
+    fn is_to_pause(&self, pause: &Pause) -> bool {
+        pause.wanted || self.asked_to_pause.load(Ordering::SeqCst)
     }
 
     /// The CPUs of a machine that is about to run.

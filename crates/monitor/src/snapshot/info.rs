@@ -7,7 +7,7 @@ use goldcrest_memory::MemoryError;
 use goldcrest_memory::image::{self, ImageId};
 
 use super::state::MachineState;
-use super::store::{open_image, read_state};
+use super::store::{open_image, parse_state, read_state};
 use super::{ConsoleEnd, Description, SnapshotError, SnapshotFiles};
 use crate::NetLink;
 
@@ -49,6 +49,15 @@ impl SnapshotInfo {
     /// [`SnapshotError`] if it is none, is damaged, or is of no possible machine.
     pub fn read(state: impl AsRef<Path>) -> Result<Self, SnapshotError> {
         read_state(state.as_ref()).map(|state| Self::of(&state))
+    }
+
+    /// What the bytes of a state file say.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub fn parse(state: &[u8]) -> Result<Self, SnapshotError> {
+        parse_state(Path::new("state"), state).map(|state| Self::of(&state))
     }
 
     /// Reads both files, all of them, and compares the memory with its checksums.

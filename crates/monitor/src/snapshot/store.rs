@@ -121,7 +121,10 @@ impl Drop for Part {
 /// Reads a state file, and looks whether it can be one.
 pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
     let file = File::open(path).map_err(file_error("open", path))?;
-    let mut bytes = Vec::new();
+    // With the room for one read, and for the one that finds the end.
+    let len = file.metadata().map_or(0, |metadata| metadata.len());
+    let room = usize::try_from(len.min(MAX_SIZE) + 1).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(room);
     file.take(MAX_SIZE + 1)
         .read_to_end(&mut bytes)
         .map_err(file_error("read", path))?;
@@ -129,7 +132,12 @@ pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
         let limit = "must be at most 64 MiB";
         return Err(super::state::impossible("size", bytes.len() as u64, limit));
     }
-    MachineState::open(&bytes).map_err(|error| match error {
+    parse_state(path, &bytes)
+}
+
+/// Looks whether the bytes of the file at `path` can be a state.
+pub(super) fn parse_state(path: &Path, bytes: &[u8]) -> Result<MachineState, SnapshotError> {
+    MachineState::open(bytes).map_err(|error| match error {
         StateError::Envelope(source) => SnapshotError::State {
             path: path.to_owned(),
             source,
@@ -140,10 +148,13 @@ pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
 
 /// Opens the image that `state` names.
 pub(crate) fn open_image(path: &Path, state: &MachineState) -> Result<File, SnapshotError> {
-    let memory = &state.memory;
+    open_image_of(path, state.memory.config.size, state.memory.id)
+}
+
+fn open_image_of(path: &Path, size: u64, id: ImageId) -> Result<File, SnapshotError> {
     let open = |path: &Path| -> Result<File, SnapshotError> {
         let file = File::open(path).map_err(file_error("open", path))?;
-        image::check(&file, memory.config.size, memory.id).map_err(|error| match error {
+        image::check(&file, size, id).map_err(|error| match error {
             MemoryError::NotTheImage(what) => SnapshotError::Memory {
                 path: path.to_owned(),
                 what,
@@ -153,7 +164,7 @@ pub(crate) fn open_image(path: &Path, state: &MachineState) -> Result<File, Snap
         Ok(file)
     };
     // One that was not renamed, since all ended before.
-    open(path).or_else(|error| open(&part_path(path, memory.id)).map_err(|_| error))
+    open(path).or_else(|error| open(&part_path(path, id)).map_err(|_| error))
 }
 
 /// The name of a file while it is written.
@@ -180,4 +191,94 @@ pub(super) fn file_error(
 ) -> impl FnOnce(io::Error) -> SnapshotError {
     let path = path.to_owned();
     move |source| SnapshotError::File { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use goldcrest_memory::{GuestRam, MemoryConfig};
+
+    fn files(directory: &Path) -> SnapshotFiles {
+        SnapshotFiles::in_directory(directory)
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_snapshot_that_is_given_up_leaves_what_was_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(directory.path());
+        fs::write(&files.state, "old state").unwrap();
+        fs::write(&files.memory, "old memory").unwrap();
+        let store = Store::begin(&files).unwrap();
+        assert_eq!(names(directory.path()).len(), 4);
+        drop(store);
+        assert_eq!(names(directory.path()), ["memory", "state"]);
+        assert_eq!(fs::read(&files.state).unwrap(), b"old state");
+        assert_eq!(fs::read(&files.memory).unwrap(), b"old memory");
+    }
+
+    #[test]
+    fn both_files_are_replaced_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(directory.path());
+        for state in ["one", "two"] {
+            let store = Store::begin(&files).unwrap();
+            store.memory().set_len(1).unwrap();
+            store.commit(state.as_bytes()).unwrap();
+            assert_eq!(names(directory.path()), ["memory", "state"]);
+            assert_eq!(fs::read_to_string(&files.state).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_the_file_is_named() {
+        let files = files(Path::new("/proc/nowhere"));
+        let error = Store::begin(&files).map(|_| ()).unwrap_err().to_string();
+        assert!(
+            error.contains("cannot create /proc/nowhere/.memory."),
+            "{error}"
+        );
+        let same = SnapshotFiles {
+            state: "/tmp/x".into(),
+            memory: "/tmp/x".into(),
+        };
+        assert!(Store::begin(&same).is_err());
+    }
+
+    /// All ended after the state was renamed, and before the image was.
+    #[test]
+    fn an_image_that_does_not_have_its_name_yet_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory");
+        let config = MemoryConfig {
+            size: 1 << 20,
+            ..MemoryConfig::default()
+        };
+        let ram = GuestRam::new(&config).unwrap();
+        let write = |path: &Path, id| {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path);
+            image::write(&ram, &file.unwrap(), id).unwrap();
+        };
+        let (old, new) = (ImageId([1; 16]), ImageId([2; 16]));
+        write(&path, old);
+        let open = |id| open_image_of(&path, config.size, id);
+        assert!(open(old).is_ok());
+        let error = open(new).unwrap_err().to_string();
+        assert!(error.contains("belongs to another state"), "{error}");
+        write(&part_path(&path, new), new);
+        assert!(open(new).is_ok());
+    }
 }

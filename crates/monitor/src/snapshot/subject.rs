@@ -31,6 +31,14 @@ pub(crate) struct Subject {
     pub(crate) cpus: usize,
 }
 
+/// The CPUs, and what the clocks showed at that moment.
+pub(super) struct SavedCpus {
+    states: Vec<VcpuState>,
+    clock: u64,
+    /// Nanoseconds since 1970.
+    at: u64,
+}
+
 /// The devices, none of which does anything for as long as this lives.
 pub(super) struct Quiet<'a> {
     serial: MutexGuard<'a, Serial>,
@@ -61,7 +69,7 @@ impl Subject {
     }
 
     /// The CPUs' states, which they have just saved.
-    pub(super) fn saved_cpus(&self) -> Result<Vec<VcpuState>, SnapshotError> {
+    pub(super) fn saved_cpus(&self) -> Result<SavedCpus, SnapshotError> {
         let mut saved = std::mem::take(&mut *lock(&self.board.saved));
         saved.sort_by_key(|(cpu, _)| *cpu);
         let states = saved
@@ -72,13 +80,17 @@ impl Subject {
             return Err(SnapshotError::Ended);
         }
         align_counters(&mut states);
-        Ok(states)
+        Ok(SavedCpus {
+            states,
+            clock: (self.clock)().map_err(SnapshotError::Clock)?,
+            at: wall_clock(),
+        })
     }
 
     /// All but the RAM, which was written as the image `id`.
     pub(super) fn state(
         &self,
-        cpus: Vec<VcpuState>,
+        cpus: SavedCpus,
         quiet: &Quiet<'_>,
         (id, written): (ImageId, Written),
     ) -> Result<MachineState, SnapshotError> {
@@ -109,9 +121,9 @@ impl Subject {
                 written: written.bytes,
                 checksums: written.checksums,
             },
-            saved_at: wall_clock(),
-            clock: (self.clock)().map_err(SnapshotError::Clock)?,
-            cpus,
+            saved_at: cpus.at,
+            clock: cpus.clock,
+            cpus: cpus.states,
             chipset,
             devices,
         })

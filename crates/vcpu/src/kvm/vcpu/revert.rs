@@ -3,7 +3,8 @@
 //! All that [`restore`](crate::Vcpu::restore) sets is set again. What is left is what a new CPU has by being new: that no
 //! access is under way, that its time-stamp counter was never set, and registers that KVM keeps and does not list.
 
-use super::{KvmVcpu, MSR_TSC, Nobody};
+use super::KvmVcpu;
+use super::saved::{MSR_TSC, Nobody};
 use crate::{VcpuError, VcpuState};
 
 /// Registers that guests can write and `KVM_GET_MSR_INDEX_LIST` may lack (SDM vol. 4 §2.1): memory types and machine
@@ -23,7 +24,7 @@ const FAR: u64 = 1 << 62;
 impl KvmVcpu {
     pub(super) fn put_again(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
         // What the guest has read or written goes nowhere.
-        self.complete_access(&mut Nobody { asked: false })?;
+        self.complete_access(&mut Nobody::default())?;
         self.kicker.returned();
         // Takes in what other CPUs have sent to it (INIT, SIPI), which is pending otherwise.
         self.fd
