@@ -12,7 +12,9 @@ const GET_VCPU_MMAP_SIZE: u64 = 0xae04;
 const CREATE_VCPU: u64 = 0xae41;
 const SET_USER_MEMORY_REGION: u64 = 0x4020_ae46;
 const RUN: u64 = 0xae80;
+const GET_REGS: u64 = 0x8090_ae81;
 const SET_REGS: u64 = 0x4090_ae82;
+const GET_SREGS: u64 = 0x8138_ae83;
 const SET_SREGS: u64 = 0x4138_ae84;
 const SET_MSRS: u64 = 0x4008_ae89;
 const ENABLE_CAP: u64 = 0x4068_aea3;
@@ -142,14 +144,33 @@ pub struct Vm {
     vm: RawFd,
 }
 
+/// Opens `/dev/kvm`; it stays open until the process ends.
+pub fn open() -> Result<RawFd> {
+    let device: &CStr = c"/dev/kvm";
+    // SAFETY: the path is a terminated string.
+    check(unsafe { libc::open(device.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })
+}
+
 impl Vm {
     /// Makes the machine.
     pub fn new() -> Result<Self> {
-        let device: &CStr = c"/dev/kvm";
-        // SAFETY: the path is a terminated string.
-        let kvm = check(unsafe { libc::open(device.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) })?;
+        Self::on(open()?)
+    }
+
+    /// Makes a machine by an open `/dev/kvm`.
+    pub fn on(kvm: RawFd) -> Result<Self> {
         let vm = ioctl(kvm, CREATE_VM, 0)?;
         Ok(Self { kvm, vm })
+    }
+
+    /// Ends the machine, whose vCPU is `vcpu`.
+    pub fn close(self, vcpu: Vcpu) -> Result<()> {
+        // SAFETY: the mapping is the vCPU's own, which nobody has any more; the descriptors are used by nobody else.
+        unsafe {
+            check(libc::munmap(vcpu.run.cast(), vcpu.len))?;
+            check(libc::close(vcpu.fd))?;
+            check(libc::close(self.vm)).map(drop)
+        }
     }
 
     /// Gives the machine its RAM.
@@ -216,6 +237,30 @@ impl Vcpu {
         }
         ioctl(self.fd, SET_SREGS, &raw const state.sregs as u64)?;
         ioctl(self.fd, SET_REGS, &raw const state.regs as u64).map(drop)
+    }
+
+    /// Lets the port access of the last exit finish, and gives the registers behind it.
+    pub fn state(&self) -> Result<(Regs, Sregs)> {
+        // SAFETY: `immediate_exit` is the second byte of the run mapping.
+        unsafe { self.run.add(1).write_volatile(1) };
+        match ioctl(self.fd, RUN, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            result => {
+                return Err(Error::other(format!(
+                    "the access did not finish: {result:?}"
+                )));
+            }
+        }
+        let (mut regs, mut sregs) = (Regs::default(), Sregs::default());
+        ioctl(self.fd, GET_REGS, &raw mut regs as u64)?;
+        ioctl(self.fd, GET_SREGS, &raw mut sregs as u64)?;
+        Ok((regs, sregs))
+    }
+
+    /// Sets the registers.
+    pub fn set_registers(&self, regs: &Regs, sregs: &Sregs) -> Result<()> {
+        ioctl(self.fd, SET_SREGS, std::ptr::from_ref(sregs) as u64)?;
+        ioctl(self.fd, SET_REGS, std::ptr::from_ref(regs) as u64).map(drop)
     }
 
     /// Has KVM keep a `pvclock_vcpu_time_info` at guest-physical `address`.
@@ -297,7 +342,7 @@ pub fn wall_clock_ns() -> u64 {
 
 fn ioctl(fd: RawFd, request: u64, argument: u64) -> Result<i32> {
     // SAFETY: every caller passes a number, or the address of a structure that is alive and as large as the request
-    // says; KVM writes to none of them.
+    // says; KVM writes to those only that were taken as mutable, and whatever it writes is a valid value.
     check(unsafe { libc::ioctl(fd, request, argument) })
 }
 

@@ -4,10 +4,12 @@
 //! no threads, no devices but the doorbells and a transmit-only serial port. What Goldcrest takes beyond it is what
 //! Goldcrest costs.
 //!
-//! `floor IMAGE [ARGUMENT...]` ends with the guest's status.
+//! `floor IMAGE [ARGUMENT...]` ends with the guest's status. `floor --save FILE IMAGE` and `floor --restore FILE` are
+//! the floor under snapshots ([`frozen`]).
 
 #![no_main]
 
+mod frozen;
 mod image;
 mod kvm;
 mod ram;
@@ -16,6 +18,7 @@ mod tables;
 use std::fs::File;
 use std::io::{Error, Result, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use goldcrest_abi::doorbell;
 
@@ -45,19 +48,28 @@ fn run() -> Result<u32> {
     let path = arguments
         .next()
         .ok_or_else(|| Error::other("usage: floor IMAGE [ARGUMENT...]"))?;
+    if path == "--save" || path == "--restore" {
+        return frozen::run(path == "--save", arguments).map(|()| 0);
+    }
     let cmdline = arguments.collect::<Vec<_>>().join(" ".as_ref());
 
     let ram = Ram::new(RAM_SIZE)?;
-    let image = image::load(&File::open(path)?, &ram)?;
+    let vcpu = start(path.as_ref(), cmdline.as_bytes(), &ram)?;
+    serve(&vcpu, &ram)
+}
+
+/// A vCPU at the first instruction of an image.
+fn start(path: &Path, cmdline: &[u8], ram: &Ram) -> Result<Vcpu> {
+    let image = image::load(&File::open(path)?, ram)?;
     let vm = Vm::new()?;
-    vm.set_memory(&ram)?;
+    vm.set_memory(ram)?;
     let vcpu = vm.vcpu()?;
     if image.note.flags & goldcrest_abi::note::FLAG_PVCLOCK != 0 {
         vcpu.enable_pvclock(tables::PVCLOCK)?;
     }
-    let state = tables::write(&ram, &image, cmdline.as_bytes(), &vcpu)?;
+    let state = tables::write(ram, &image, cmdline, &vcpu)?;
     vcpu.set_state(&state)?;
-    serve(&vcpu, &ram)
+    Ok(vcpu)
 }
 
 /// Runs the guest until it asks to end.

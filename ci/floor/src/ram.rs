@@ -34,6 +34,38 @@ impl Ram {
         })
     }
 
+    /// Maps the first `size` bytes of `file`, privately.
+    pub fn from_file(file: &File, size: usize) -> Result<Self> {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_NORESERVE,
+        );
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing of ours.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                protection,
+                flags,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        Ok(Self {
+            base: base.cast(),
+            size,
+        })
+    }
+
+    /// Unmaps it.
+    pub fn unmap(self) {
+        // SAFETY: the mapping is our own, and nobody has a reference into it, as slices borrow from the value.
+        unsafe { libc::munmap(self.base.cast(), self.size) };
+    }
+
     /// Host address of the first byte.
     pub fn base(&self) -> *mut u8 {
         self.base

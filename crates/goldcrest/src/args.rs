@@ -11,6 +11,7 @@ use goldcrest_monitor::{
     parse_solo5_block, parse_solo5_net, parse_vsock,
 };
 
+use crate::clone_args::CloneOptions;
 use crate::metrics::MetricsOption;
 use crate::mmds::MmdsOptions;
 use crate::snapshot_args::SnapshotCommand;
@@ -84,6 +85,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SnapshotCommand,
     },
+    /// Have many machines go on that were saved as one
+    Clone(Box<CloneOptions>),
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
     /// Print a completion script for a shell

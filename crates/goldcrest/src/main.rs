@@ -4,6 +4,8 @@
 
 mod api;
 mod args;
+mod clone;
+mod clone_args;
 mod ctl;
 mod devices;
 mod disk_boot;
@@ -15,6 +17,7 @@ mod firecracker;
 mod inspect;
 mod metrics;
 mod mmds;
+mod prefixed;
 mod run;
 mod signals;
 mod snapshot;
@@ -59,6 +62,7 @@ fn command(args: &Args, main_reached: MainReached) -> Result<u8, Failure> {
         Some(Command::Inspect { image, format }) => inspect::inspect(image, *format),
         Some(Command::Ctl { api_sock, request }) => ctl::ctl(api_sock, request),
         Some(Command::Snapshot { command }) => snapshot::snapshot(command),
+        Some(Command::Clone(options)) => clone::clone(options),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

@@ -15,13 +15,18 @@ use vmm_sys_util::signal::{SignalHandler, register_signal_handler};
 use crate::failure::Failure;
 use crate::terminal;
 
-static CONTROL: OnceLock<Arc<Control>> = OnceLock::new();
+static CONTROLS: OnceLock<Vec<Arc<Control>>> = OnceLock::new();
 
 /// Has SIGINT, SIGTERM, SIGHUP and SIGQUIT stop the machine of `control`, those that are not ignored (`nohup`), SIGUSR1
 /// pause it and SIGUSR2 have it go on; and a closed pipe be an error of the write, not the end of the process.
 pub(crate) fn stop_on_signals(control: &Arc<Control>) -> Result<(), Failure> {
-    let control = CONTROL.set(control.clone());
-    debug_assert!(control.is_ok(), "one machine a process");
+    stop_all_on_signals(vec![control.clone()])
+}
+
+/// As [`stop_on_signals`], of all these machines.
+pub(crate) fn stop_all_on_signals(controls: Vec<Arc<Control>>) -> Result<(), Failure> {
+    let set = CONTROLS.set(controls);
+    debug_assert!(set.is_ok(), "once in a process");
     for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
         if !signal_is_ignored(signal) {
             handle(signal, stop)?;
@@ -51,20 +56,24 @@ fn handle(signal: c_int, handler: SignalHandler) -> Result<(), Failure> {
         .map_err(|source| Failure::failed("cannot handle signals", source))
 }
 
+fn controls() -> &'static [Arc<Control>] {
+    CONTROLS.get().map_or(&[], Vec::as_slice)
+}
+
 extern "C" fn stop(number: c_int, _: *mut siginfo_t, _: *mut c_void) {
-    if let Some(control) = CONTROL.get() {
+    for control in controls() {
         control.stop(StopReason::Signal(u8::try_from(number).unwrap_or(0)));
     }
 }
 
 extern "C" fn pause(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
-    if let Some(control) = CONTROL.get() {
+    for control in controls() {
         control.ask_to_pause();
     }
 }
 
 extern "C" fn resume(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
-    if let Some(control) = CONTROL.get() {
+    for control in controls() {
         control.ask_to_resume();
     }
 }

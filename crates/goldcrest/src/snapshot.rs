@@ -54,7 +54,7 @@ fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
     Ok(status_of(outcome))
 }
 
-fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
+pub(crate) fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
     let disks = options.disk.iter().map(|binding| Rebinding::Disk {
         id: binding.id.clone(),
         path: binding.end.clone().into(),

@@ -48,7 +48,7 @@ Examples:
 Exit status: as for goldcrest run.
 ";
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = RESTORE_EXAMPLES)]
 pub(crate) struct RestoreOptions {
     /// The snapshot's directory: it has the files `state` and `memory`

@@ -1,5 +1,8 @@
 //! Guest RAM itself.
 
+mod mapped;
+mod revert;
+
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,10 +71,7 @@ impl GuestRam {
         let ram = Self {
             memory,
             size: config.size,
-            // Pages of a file come when they are touched: prefaulted memory has none.
-            mappable: config.backing == Backing::Anonymous
-                && config.huge_pages != HugePages::TwoMiB
-                && !config.prefault,
+            mappable: Self::mappable(config),
             behind: Arc::default(),
         };
         ram.note_shared();
@@ -82,6 +82,13 @@ impl GuestRam {
             ram.advise("pre-fault", libc::MADV_POPULATE_WRITE)?;
         }
         Ok(ram)
+    }
+
+    /// Whether files can be mapped over it. Their pages come when they are touched: prefaulted memory has none.
+    fn mappable(config: &MemoryConfig) -> bool {
+        config.backing == Backing::Anonymous
+            && config.huge_pages != HugePages::TwoMiB
+            && !config.prefault
     }
 
     /// Bytes of RAM.
@@ -180,6 +187,9 @@ impl GuestRam {
     ///
     /// As for [`new`](Self::new), and [`MemoryError::Image`] if the file cannot be mapped or read.
     pub fn from_image(config: &MemoryConfig, file: &Arc<File>) -> Result<Self, MemoryError> {
+        if let Some(ram) = Self::map_image(config, file)? {
+            return Ok(ram);
+        }
         let ram = Self::new(config)?;
         let mut offset = 0;
         for region in ram.regions() {

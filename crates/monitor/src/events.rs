@@ -58,8 +58,20 @@ impl EventThreads {
 
 impl Drop for EventThreads {
     fn drop(&mut self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for (stop, thread) in threads.drain(..) {
+        self.end();
+    }
+}
+
+impl EventThreads {
+    /// Ends and joins the threads that there are.
+    pub(crate) fn end(&self) {
+        // Not while they are locked: a thread that is ended may be about to start another.
+        loop {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((stop, thread)) = threads.pop() else {
+                return;
+            };
+            drop(threads);
             if stop.stop().is_ok() {
                 let _ = thread.join();
             }

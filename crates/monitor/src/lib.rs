@@ -55,6 +55,7 @@ mod options;
 mod outcome;
 mod snapshot;
 mod solo5;
+mod template;
 mod test_machine;
 mod timeline;
 mod user_net;
@@ -82,6 +83,7 @@ pub use snapshot::{
     SnapshotReport, WallClock,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
+pub use template::{Blank, CloneConfig, Pool, Spent, Template};
 pub use timeline::{Stage, Timeline};
 pub use virtio::{
     DeviceFailure, MAX_VIRTIO_DEVICES, VirtioConfig, entropy_device, entropy_device_with,

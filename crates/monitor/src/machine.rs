@@ -1,5 +1,7 @@
 //! A machine: made from a configuration, run to its end.
 
+mod body;
+
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -24,12 +26,14 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::snapshot::{Saved, Subject};
+use crate::snapshot::{MachineState, Saved, Subject};
 use crate::{
-    Control, CustomDevice, Input, Inventory, MachineConfig, MachineKind, MonitorError, OnReset,
-    Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation, solo5,
-    test_machine, virtio,
+    Control, CustomDevice, ImageId, Input, Inventory, MachineConfig, MachineKind, MonitorError,
+    OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation,
+    solo5, test_machine, virtio,
 };
+
+pub(crate) use body::Body;
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -63,6 +67,7 @@ pub struct Machine<V: Vm> {
     control: Arc<Control>,
     timeline: Option<Timeline>,
     timeout: Option<Duration>,
+    vm: Arc<V>,
     vcpus: Vec<V::Vcpu>,
     board: Arc<Board>,
     events: Arc<EventThreads>,
@@ -70,6 +75,8 @@ pub struct Machine<V: Vm> {
     loaded: Option<Loaded>,
     /// What is saved of it.
     subject: Arc<Subject>,
+    /// The image that its RAM was, if it was restored.
+    image: Option<ImageId>,
 }
 
 impl<V: Vm> Machine<V> {
@@ -124,6 +131,7 @@ impl<V: Vm> Machine<V> {
         };
         let (board, events) = board(&fittings, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
+        let vm = Arc::new(vm);
         Ok(Self {
             control: config.control.clone(),
             timeline: config.timeline.clone(),
@@ -133,13 +141,15 @@ impl<V: Vm> Machine<V> {
                 &board,
                 ram,
                 config.memory,
-                vm,
+                &vm,
                 config.cpus,
                 loaded.generation_id,
             ),
+            vm,
             board,
             events,
             loaded: Some(loaded),
+            image: None,
         })
     }
 
@@ -158,17 +168,31 @@ impl<V: Vm> Machine<V> {
                 timeline.mark(stage);
             }
         };
-        let saved = Saved::open(config)?;
-        let cpus = u32::try_from(saved.state.cpus.len()).unwrap_or(u32::MAX);
-        check_cpus(hypervisor, cpus)?;
-        let (ram, memory) = (saved.ram.clone(), saved.state.memory.config);
-        let generation_id = saved.state.generation_id;
+        let Saved { state, ram } = Saved::open(config)?;
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
-        let mut vcpus = create_vcpus(&vm, cpus)?;
+        let body = Body::new(hypervisor, vm, ram, &state)?;
         mark(Stage::VcpuCreated);
-        let virtio = saved.virtio(config)?;
+        Self::assemble(body, &state, config)
+    }
+
+    /// The machine with this state, around what the hypervisor has of it.
+    pub(crate) fn assemble(
+        body: Body<V>,
+        state: &MachineState,
+        config: &RestoreConfig,
+    ) -> Result<Self, MonitorError> {
+        let Body {
+            ram,
+            vm,
+            mut vcpus,
+            are,
+            image,
+        } = body;
+        let memory = state.memory.config;
+        let cpus = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
+        let virtio = state.virtio(config)?;
         let fittings = Fittings {
             output: &config.output,
             input: config.input.as_ref(),
@@ -181,7 +205,10 @@ impl<V: Vm> Machine<V> {
         let mmio = virtio::announced(virtio.len())?;
         let ioapic = Ioapic::new(vm.msi_sink());
         let (board, events) = board(&fittings, &ram, &mmio, ioapic, Vec::new())?;
-        saved.restore(&board, &mut vcpus, &vm, config)?;
+        state.restore(&board, (&mut vcpus, are), &*vm, config)?;
+        if let Some(at) = state.generation_id {
+            generation::change(&ram, at, &board.generation)?;
+        }
         // What the guest or the host has left to be done.
         for device in &board.virtio {
             device.slot.wake();
@@ -194,16 +221,20 @@ impl<V: Vm> Machine<V> {
         if config.paused {
             config.control.pause();
         }
-        mark(Stage::VcpuReady);
+        if let Some(timeline) = &config.timeline {
+            timeline.mark(Stage::VcpuReady);
+        }
         Ok(Self {
             control: config.control.clone(),
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
-            subject: subject(&board, ram, memory, vm, cpus, generation_id),
+            subject: subject(&board, ram, memory, &vm, cpus, state.generation_id),
+            vm,
             board,
             events,
             loaded: None,
+            image,
         })
     }
 
@@ -227,11 +258,16 @@ impl<V: Vm> Machine<V> {
         self.run_for(timeout)
     }
 
-    fn run_for(self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
+    fn run_for(mut self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
+        self.run_once(timeout)
+    }
+
+    /// Runs it to its end: once.
+    fn run_once(&mut self, timeout: Option<Duration>) -> Result<Outcome, MonitorError> {
         let Self {
             control,
             timeline,
-            mut vcpus,
+            vcpus,
             board,
             events,
             loaded,
@@ -252,13 +288,13 @@ impl<V: Vm> Machine<V> {
         // From here on, all ways lead to the kickers being dropped: they keep the CPUs alive.
         control.attach(kickers);
         control.set_subject(Some(subject.clone()));
-        run_cpus(&mut vcpus, &board);
+        run_cpus(vcpus, board);
         control.set_subject(None);
-        board.control.counters.end(&board);
-        drop(events);
-        if let (Some(timeline), Some(vcpu)) = (&timeline, vcpus.first()) {
-            if let Some(loaded) = &loaded {
-                guest_marks(timeline, vcpu, loaded, &board);
+        board.control.counters.end(board);
+        events.end();
+        if let (Some(timeline), Some(vcpu)) = (timeline, vcpus.first()) {
+            if let Some(loaded) = loaded {
+                guest_marks(timeline, vcpu, loaded, board);
             }
             timeline.mark(Stage::MachineEnded);
         }
@@ -278,10 +314,11 @@ fn subject<V: Vm>(
     board: &Arc<Board>,
     ram: GuestRam,
     memory: MemoryConfig,
-    vm: V,
+    vm: &Arc<V>,
     cpus: u32,
     generation_id: Option<u64>,
 ) -> Arc<Subject> {
+    let vm = vm.clone();
     Arc::new(Subject {
         board: board.clone(),
         ram,
@@ -468,6 +505,7 @@ fn board(
     for device in virtio.iter().filter(|device| device.saved.is_none()) {
         unsaved.push(format!("device {}", device.id));
     }
+    let generation = ioapic.line(generation::INTERRUPT);
     let board = Arc::new(Board {
         ports,
         memory,
@@ -477,7 +515,7 @@ fn board(
         rtc,
         i8042,
         virtio,
-        generation: isa.line(generation::INTERRUPT),
+        generation,
         unsaved,
         saved: Mutex::default(),
         wake,

@@ -50,6 +50,7 @@ pub mod scripted;
 
 mod error;
 mod exit;
+mod fork;
 mod report;
 mod signal;
 mod state;
@@ -57,6 +58,7 @@ mod traits;
 
 pub use error::VcpuError;
 pub use exit::{Exit, ExitHandler, Flow};
+pub use fork::{Forked, fork};
 pub use report::Report;
 pub use signal::signal_is_ignored;
 pub use state::VcpuState;

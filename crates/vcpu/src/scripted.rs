@@ -116,6 +116,10 @@ impl Vm for Scripted {
     fn set_clock(&self, _: u64) -> Result<(), VcpuError> {
         Ok(())
     }
+
+    fn forget_translations(&self) -> Result<(), VcpuError> {
+        Ok(())
+    }
 }
 
 struct Sink(SharedLog);
@@ -252,6 +256,10 @@ impl Vcpu for ScriptedVcpu {
     fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
         self.state = state.clone();
         Ok(Vec::new())
+    }
+
+    fn revert(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.restore(state)
     }
 }
 

@@ -64,6 +64,15 @@ pub trait Vm: Send + Sync + 'static {
     ///
     /// [`VcpuError`] if the hypervisor refuses.
     fn set_clock(&self, nanoseconds: u64) -> Result<(), VcpuError>;
+
+    /// Forgets what the guest's page tables said, which have changed without the guest: RAM was given other contents
+    /// ([`GuestRam::revert`]) while no CPU ran. A hypervisor that walks them for the processor keeps what it found, and
+    /// would go on by tables that are not there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if the hypervisor refuses.
+    fn forget_translations(&self) -> Result<(), VcpuError>;
 }
 
 /// A virtual CPU. Created on any thread, run on one thread at a time.
@@ -156,6 +165,14 @@ pub trait Vcpu: Send {
     ///
     /// [`VcpuError`] if it is refused; the CPU's state is undefined then.
     fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError>;
+
+    /// As [`restore`](Self::restore), of a CPU that has run and was restored from the same state before: nothing stays of
+    /// what it has done since. An access in whose middle it is ends unseen.
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if it is refused; the CPU is of no use then.
+    fn revert(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError>;
 }
 
 /// Interrupts a vCPU.

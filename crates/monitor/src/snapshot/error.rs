@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use goldcrest_memory::MemoryError;
+use goldcrest_memory::image::ImageId;
 use goldcrest_snapshot::{EnvelopeError, RestoreError};
 use goldcrest_vcpu::VcpuError;
 
@@ -81,6 +82,14 @@ pub enum SnapshotError {
         /// What is wrong with it.
         what: String,
     },
+    /// A machine, or what was made for one, of another template.
+    #[error("it was made for {}, the template's image is {expected}", of(*found))]
+    NotOfTemplate {
+        /// Whose it is.
+        found: Option<ImageId>,
+        /// Whose it should be.
+        expected: ImageId,
+    },
     /// Guest RAM could not be read or made.
     #[error(transparent)]
     Ram(#[from] MemoryError),
@@ -104,6 +113,10 @@ pub enum SnapshotError {
         /// This host's.
         here: u64,
     },
+}
+
+fn of(image: Option<ImageId>) -> String {
+    image.map_or("no image".into(), |image| format!("the image {image}"))
 }
 
 impl From<RestoreError> for SnapshotError {

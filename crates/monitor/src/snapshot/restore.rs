@@ -1,5 +1,6 @@
 //! From a state to a machine's devices, CPUs and clocks.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use super::store::{file_error, open_image, read_state};
 use super::subject::{MSR_TSC, in_device, lock, wall_clock};
 use super::{ConsoleEnd, Description, Rebinding, RestoreConfig, SnapshotError, WallClock};
 use crate::cpu::Board;
-use crate::generation;
 use crate::{
     ConsolePort, MonitorError, NetLink, VirtioConfig, balloon_device, console_device,
     entropy_device_with, vsock_device,
@@ -37,11 +37,32 @@ impl Saved {
         let ram = GuestRam::from_image(&state.memory.config, &Arc::new(image))?;
         Ok(Self { state, ram })
     }
+}
+
+/// Whether CPUs have run before they are restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cpus {
+    New,
+    Used,
+}
+
+impl MachineState {
+    /// The state with what is different in this machine.
+    pub(crate) fn adapted(&self, config: &RestoreConfig) -> Result<Cow<'_, Self>, SnapshotError> {
+        let mut state = Cow::Borrowed(self);
+        if !config.rebind.is_empty() {
+            rebind(&mut state.to_mut().devices, &config.rebind)?;
+        }
+        if config.clock == WallClock::Now {
+            advance(state.to_mut(), wall_clock());
+        }
+        Ok(state)
+    }
 
     /// The virtio devices, to be made anew.
     pub(crate) fn virtio(&self, config: &RestoreConfig) -> Result<Vec<VirtioConfig>, MonitorError> {
         let mut consoles = config.consoles.iter();
-        let devices = self.state.devices.iter();
+        let devices = self.devices.iter();
         devices
             .map(|device| make(device, config, &mut consoles))
             .collect()
@@ -50,49 +71,45 @@ impl Saved {
     /// Puts the devices' states back, then the CPUs', then the interrupt controllers': a device's line that rises does
     /// not interrupt a second time, and what interrupts then finds local APICs as they were.
     pub(crate) fn restore(
-        self,
+        &self,
         board: &Board,
-        vcpus: &mut [impl Vcpu],
+        (vcpus, are): (&mut [impl Vcpu], Cpus),
         vm: &impl Vm,
         config: &RestoreConfig,
     ) -> Result<(), MonitorError> {
-        let MachineState {
+        let Self {
             chipset,
             devices,
             cpus,
             clock,
-            generation_id,
             ..
-        } = self.state;
+        } = self;
         put("serial", &chipset.serial, &mut *lock(&board.serial))?;
         put("rtc", &chipset.rtc, &mut *lock(&board.rtc))?;
         put("i8042", &chipset.i8042, &mut *lock(&board.i8042))?;
-        for (placed, saved) in board.virtio.iter().zip(&devices) {
+        for (placed, saved) in board.virtio.iter().zip(devices) {
             if let Some((_, saver)) = &placed.saved {
                 let restored = placed.slot.restore(*saver, &saved.state);
                 restored.map_err(in_device(&saved.id))?;
             }
         }
-        for (vcpu, state) in vcpus.iter_mut().zip(&cpus) {
-            restore_cpu(vcpu, state, config)?;
+        for (vcpu, state) in vcpus.iter_mut().zip(cpus) {
+            let refused = match are {
+                Cpus::New => vcpu.restore(state)?,
+                Cpus::Used => vcpu.revert(state)?,
+            };
+            say_refused(&refused, state, config);
         }
-        vm.set_clock(clock)?;
+        vm.set_clock(*clock)?;
         put("pic", &chipset.pic, &mut board.pic.clone())?;
         put("ioapic", &chipset.ioapic, &mut board.ioapic.clone())?;
-        match generation_id {
-            Some(at) => generation::change(&self.ram, at, &board.generation),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
-fn restore_cpu(
-    vcpu: &mut impl Vcpu,
-    state: &VcpuState,
-    config: &RestoreConfig,
-) -> Result<(), MonitorError> {
-    for refused in vcpu.restore(state)? {
-        let value = state.msrs.iter().find(|msr| msr.0 == refused);
+fn say_refused(refused: &[u32], state: &VcpuState, config: &RestoreConfig) {
+    for refused in refused {
+        let value = state.msrs.iter().find(|msr| msr.0 == *refused);
         // A zero is what the register has after a reset, too.
         if let Some((index, value)) = value.filter(|msr| msr.1 != 0) {
             config.notice.say(&format!(
@@ -100,7 +117,6 @@ fn restore_cpu(
             ));
         }
     }
-    Ok(())
 }
 
 fn put(name: &str, part: &Part, object: &mut impl Snapshot) -> Result<(), SnapshotError> {

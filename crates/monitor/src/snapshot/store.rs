@@ -121,7 +121,7 @@ impl Drop for Part {
 }
 
 /// Reads a state file, and looks whether it can be one.
-pub(super) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
+pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
     let file = open_file(path)?;
     // With the room for one read, and for the one that finds the end.
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -160,7 +160,7 @@ fn open_file(path: &Path) -> Result<File, SnapshotError> {
 }
 
 /// Opens the image that `state` names.
-pub(super) fn open_image(path: &Path, state: &MachineState) -> Result<File, SnapshotError> {
+pub(crate) fn open_image(path: &Path, state: &MachineState) -> Result<File, SnapshotError> {
     open_image_of(path, state.memory.config.size, state.memory.id)
 }
 

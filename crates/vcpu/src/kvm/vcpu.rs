@@ -1,5 +1,6 @@
 //! A virtual CPU on KVM.
 
+mod revert;
 mod saved;
 
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub struct KvmVcpu {
     kvm: Kvm,
     /// `IA32_APIC_BASE`, which KVM sets together with system registers.
     apic_base: u64,
+    /// Whether it is CPU 0, by whose time-stamp counter the others' go.
+    first: bool,
+    /// Registers that KVM has and does not list, once they are needed.
+    unlisted: Option<Vec<(u32, u64)>>,
     /// The kernel may touch RAM for as long as any descriptor of the machine is open.
     _memory: GuestMemoryMmap,
 }
@@ -70,6 +75,8 @@ impl KvmVcpu {
             kicker: Arc::new(kicker),
             kvm,
             apic_base: LOCAL_APIC | APIC_ENABLED | if id == 0 { BOOT_CPU } else { 0 },
+            first: id == 0,
+            unlisted: None,
             _memory: memory,
         })
     }
@@ -276,6 +283,10 @@ impl Vcpu for KvmVcpu {
 
     fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
         self.restore_state(state)
+    }
+
+    fn revert(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.put_again(state)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A virtual machine on KVM.
 
-use std::sync::Arc;
+use std::fs;
+use std::sync::{Arc, OnceLock};
 
 use goldcrest_irq::MsiSink;
-use goldcrest_memory::GuestRam;
+use goldcrest_memory::{GuestRam, PAGE_SIZE};
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_clock_data, kvm_enable_cap};
 use kvm_ioctls::VmFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
@@ -16,6 +17,9 @@ use crate::{VcpuError, Vm};
 /// Three pages below 4 GiB that KVM needs on Intel CPUs that cannot run real mode, and one for its page table.
 const TSS_ADDRESS: usize = 0xfffb_d000;
 const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+/// A slot that is there for a moment while no CPU runs: RAM has the first two. A page below 4 GiB that no device has.
+const PASSING_SLOT: u32 = 2;
+const PASSING_ADDRESS: u64 = 0xfffb_b000;
 /// How often `KVM_CREATE_VM` is tried again when a signal interrupted it.
 const CREATE_TRIES: u32 = 5;
 
@@ -88,6 +92,37 @@ impl Vm for KvmVm {
             .set_clock(&clock)
             .map_err(VcpuError::call("KVM_SET_CLOCK"))
     }
+
+    fn forget_translations(&self) -> Result<(), VcpuError> {
+        if processor_walks_tables() {
+            return Ok(());
+        }
+        let region = self.memory.iter().next();
+        let host = region.and_then(|region| region.get_host_address(MemoryRegionAddress(0)).ok());
+        let host = host.ok_or(VcpuError::Missing("a host address of guest RAM"))?;
+        // Where KVM shadows page tables, it drops all that it has of them when a slot goes.
+        for len in [PAGE_SIZE, 0] {
+            call::set_memory(&self.fd, PASSING_SLOT, PASSING_ADDRESS, host, len)
+                .map_err(VcpuError::call("KVM_SET_USER_MEMORY_REGION"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the processor translates guests' addresses by tables of its own kind (EPT, NPT), so that KVM has nothing of the
+/// guest's. Guests have no nested virtualization, which KVM would shadow.
+fn processor_walks_tables() -> bool {
+    const FILES: [&str; 2] = [
+        "/sys/module/kvm_intel/parameters/ept",
+        "/sys/module/kvm_amd/parameters/npt",
+    ];
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let on = |value: String| matches!(value.trim(), "Y" | "1");
+        FILES
+            .iter()
+            .any(|path| fs::read_to_string(path).is_ok_and(on))
+    })
 }
 
 fn create(kvm: &Kvm) -> Result<VmFd, VcpuError> {
