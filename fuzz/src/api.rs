@@ -12,17 +12,17 @@ pub fn run(data: &[u8]) {
         let mut parts = line.splitn(3, |byte| *byte == b' ');
         let mut text = || String::from_utf8_lossy(parts.next().unwrap_or_default());
         let (method, path) = (text().into_owned(), text().into_owned());
-        request(&mut controller, &method, &path, parts.next().unwrap_or_default());
+        request(
+            &mut controller,
+            &method,
+            &path,
+            parts.next().unwrap_or_default(),
+        );
     }
     configures_another(&mut controller);
 }
 
-fn request(
-    controller: &mut Controller<ScriptedMachine>,
-    method: &str,
-    path: &str,
-    body: &[u8],
-) {
+fn request(controller: &mut Controller<ScriptedMachine>, method: &str, path: &str, body: &[u8]) {
     let call = Call::read(method, path, body);
     // These open files, wherever the input says.
     if let Ok(Call::PutLogger(_) | Call::PutMetrics(_)) = call {
