@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args as _, FromArgMatches, Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
 use goldcrest_monitor::{
     BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, Solo5Config, VsockConfig, parse_balloon,
@@ -20,11 +20,41 @@ use crate::snapshot_args::SnapshotCommand;
 ///
 /// Without a command, boots the built-in demo and says how long that took.
 #[derive(Debug, Parser)]
-#[command(name = "goldcrest", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "goldcrest", version, max_term_width = MAX_WIDTH, after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
+
+impl Args {
+    /// The process's arguments. Describing the options of all commands to the parser is a third of what a start computes:
+    /// for `run`, which is to be quick, only its own are described.
+    pub(crate) fn read() -> Self {
+        let mut words = std::env::args_os();
+        if words.nth(1).is_none_or(|word| word != "run") {
+            return Self::parse();
+        }
+        let run = clap::Command::new("run")
+            .bin_name(RUN)
+            .max_term_width(MAX_WIDTH);
+        // What is said of a part of the options is not said of the command.
+        let run = RunOptions::augment_args(run).about(RUN_ABOUT);
+        let words = std::iter::once(RUN.into()).chain(words);
+        let matches = run.get_matches_from(words);
+        match RunOptions::from_arg_matches(&matches) {
+            Ok(options) => Self {
+                command: Some(Command::Run(Box::new(options))),
+            },
+            Err(error) => error.exit(),
+        }
+    }
+}
+
+const MAX_WIDTH: usize = 100;
+
+/// The command that is read for itself.
+const RUN: &str = "goldcrest run";
+const RUN_ABOUT: &str = "Boot a guest and run it to its end";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +88,7 @@ signal n. SIGUSR1 pauses the guest, SIGUSR2 has it go on.
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Boot a guest and run it to its end
+    #[command(about = RUN_ABOUT)]
     Run(Box<RunOptions>),
     /// Say what a file is, how `run` would start it, and why not in other ways
     ///

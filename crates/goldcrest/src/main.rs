@@ -25,7 +25,7 @@ mod snapshot_args;
 mod terminal;
 mod timeline;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
@@ -43,7 +43,7 @@ fn tool() -> u8 {
     let name = std::env::args_os().next();
     let result = match firecracker::is_called(name.as_deref()) {
         true => firecracker::run(),
-        false => command(&Args::parse(), main_reached),
+        false => command(&Args::read(), main_reached),
     };
     terminal::restore();
     match result {

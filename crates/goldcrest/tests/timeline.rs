@@ -209,6 +209,8 @@ fn help_and_version_are_for_people_and_need_no_kvm() {
         &say(&["run", "--help"]),
         &["--timeline", "--memory", "Exit status:", "124"],
     );
+    // Whether it is read for itself or beside the other commands.
+    assert_eq!(say(&["run", "--help"]), say(&["help", "run"]));
     assert_contains(&say(&["man"]), &[".TH", "goldcrest"]);
     for shell in ["bash", "zsh", "fish"] {
         assert_contains(&say(&["completions", shell]), &["goldcrest", "timeline"]);
