@@ -9,6 +9,8 @@ use goldcrest_virtio_balloon::BalloonConfig;
 use goldcrest_virtio_vsock::VsockConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::SnapshotError;
+use super::state::impossible;
 use crate::{DiskConfig, NetConfig};
 
 /// What a device is, and which end it has on the host.
@@ -34,7 +36,22 @@ impl Description {
             Self::Console(_) => "console",
         }
     }
+
+    /// Whether it takes of the host no more than a machine with `ram` bytes may. All else is for the device to say.
+    pub(super) fn check(&self, ram: u64) -> Result<(), SnapshotError> {
+        match self {
+            Self::Vsock(sockets) if sockets.buffers > ram.max(MOST_HELD) => Err(impossible(
+                "number of bytes that sockets hold",
+                sockets.buffers,
+                "must be at most that of its RAM, or 1 GiB",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
+
+/// What sockets may hold in any case, in bytes.
+const MOST_HELD: u64 = 1 << 30;
 
 /// Sockets between guest and host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,5 +102,21 @@ pub(crate) mod path_bytes {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
         Vec::<u8>::deserialize(from).map(|bytes| OsString::from_vec(bytes).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_do_not_hold_more_than_a_machine_has() {
+        let check = |buffers, ram| {
+            let mut sockets = Sockets::from(&VsockConfig::new(3, "/run/guest.sock"));
+            sockets.buffers = buffers;
+            Description::Vsock(sockets).check(ram).is_ok()
+        };
+        assert!(check(MOST_HELD, 1 << 20) && check(2 << 30, 2 << 30));
+        assert!(!check(MOST_HELD + 1, 1 << 20) && !check(u64::MAX, 4 << 40));
     }
 }

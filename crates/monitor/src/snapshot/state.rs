@@ -110,6 +110,9 @@ impl MachineState {
         if self.clock > MAX_CLOCK {
             return Err(impossible("clock", self.clock, "must be below 2^62 ns"));
         }
+        for device in &self.devices {
+            device.description.check(self.memory.config.size)?;
+        }
         Ok(self.memory.config.validate()?)
     }
 }
