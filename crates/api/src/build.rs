@@ -1,5 +1,6 @@
 //! From what is configured to a machine's configuration.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::model::{
     BootSource, Drive, HugePages, MachineConfiguration, MmdsConfiguration, NetworkInterface,
     RateLimiter, VmConfiguration,
 };
+use nix::fcntl::OFlag;
 
 /// A kernel's command line if none is given: Firecracker's, by its documentation.
 const DEFAULT_BOOT_ARGS: &str = "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux \
@@ -221,6 +223,8 @@ fn serial_file(path: &PathBuf) -> Result<Output, Fault> {
     let opened = std::fs::OpenOptions::new()
         .append(true)
         .create(true)
+        // A named pipe that nobody reads is refused, not waited for.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path);
     match opened {
         Ok(file) => Ok(Output::new(file)),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use goldcrest_rate_limiter::RateConfig;
 use goldcrest_vcpu::{Hypervisor, Vm};
 use goldcrest_virtio_balloon::BalloonStatus;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -224,9 +226,16 @@ impl Machine for Runner {
         let opened = std::fs::OpenOptions::new()
             .read(true)
             .write(!disk.read_only)
-            .open(&disk.path);
+            // A named pipe would have the API wait for who writes to it.
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(&disk.path)
+            .and_then(|file| file.metadata());
         match opened {
-            Ok(_) => Ok(()),
+            Ok(metadata) if metadata.is_file() || metadata.file_type().is_block_device() => Ok(()),
+            Ok(_) => Err(Fault::new(format!(
+                "{} is neither a regular file nor a block device",
+                disk.path.display()
+            ))),
             Err(error) => Err(Fault::new(format!(
                 "cannot open {}: {error}",
                 disk.path.display()

@@ -608,3 +608,36 @@ fn a_machine_that_programs_describe_is_not_described_by_options_too() {
         run(goldcrest().arg("run").args(options)).usage_error();
     }
 }
+
+/// The API has one thread: what waits there keeps everybody waiting.
+#[test]
+fn named_pipes_are_not_waited_for() {
+    if skip_without_kvm() {
+        return;
+    }
+    let (served, echo) = (serve(&[]), guests::echo());
+    let pipe = served.dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let drive = json!({
+        "drive_id": "data", "is_root_device": false, "is_read_only": true, "path_on_host": pipe,
+    });
+    let refused = served.put("/drives/data", &drive).unwrap_err();
+    assert_contains(
+        &refused,
+        &["pipe is neither a regular file nor a block device"],
+    );
+    let kernel = json!({ "kernel_image_path": pipe });
+    let refused = served.put("/boot-source", &kernel).unwrap_err();
+    assert_contains(&refused, &["not a regular file but a named pipe"]);
+    served
+        .put("/serial", &json!({ "serial_out_path": pipe }))
+        .unwrap();
+    served
+        .put("/boot-source", &json!({ "kernel_image_path": &*echo }))
+        .unwrap();
+    let refused = served.ctl(&["start"]).unwrap_err();
+    assert_contains(
+        &refused,
+        &["for the serial port", "No such device or address"],
+    );
+}
