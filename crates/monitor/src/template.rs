@@ -10,6 +10,7 @@ mod pool;
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goldcrest_memory::GuestRam;
 use goldcrest_vcpu::{Hypervisor, Vm};
@@ -18,7 +19,7 @@ pub use config::CloneConfig;
 pub use pool::Pool;
 
 use crate::machine::Body;
-use crate::snapshot::{MachineState, open_image, read_state};
+use crate::snapshot::{Cpus, MachineState, open_image, read_state};
 use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage};
 
 /// A snapshot from which machines are made.
@@ -42,6 +43,8 @@ pub struct Template {
     files: SnapshotFiles,
     state: MachineState,
     image: Arc<File>,
+    /// Whether CPUs have taken the state.
+    taken: AtomicBool,
 }
 
 /// The hypervisor's part of a machine that was not made yet: RAM, mapped, and CPUs.
@@ -65,6 +68,7 @@ impl Template {
             files: files.clone(),
             state,
             image,
+            taken: AtomicBool::new(false),
         })
     }
 
@@ -134,9 +138,12 @@ impl Template {
 
     fn assemble<V: Vm>(
         &self,
-        body: Body<V>,
+        mut body: Body<V>,
         config: CloneConfig,
     ) -> Result<Machine<V>, MonitorError> {
+        if body.are == Cpus::New && self.taken.load(Ordering::Relaxed) {
+            body.are = Cpus::Others;
+        }
         let config = config.of(&self.files);
         if let Some(timeline) = &config.timeline {
             for stage in [Stage::MemoryReserved, Stage::VmCreated, Stage::VcpuCreated] {
@@ -144,7 +151,9 @@ impl Template {
             }
         }
         let state = self.state.adapted(&config)?;
-        Machine::assemble(body, &state, &config)
+        let machine = Machine::assemble(body, &state, &config)?;
+        self.taken.store(true, Ordering::Relaxed);
+        Ok(machine)
     }
 
     /// What was made for a machine, if it was one of this template.

@@ -166,6 +166,16 @@ pub trait Vcpu: Send {
     /// [`VcpuError`] if it is refused; the CPU's state is undefined then.
     fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError>;
 
+    /// As [`restore`](Self::restore), of a state that another CPU of this hypervisor has taken: what only finds faults in it
+    /// may be left to the first [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// [`VcpuError`] if it is refused; the CPU's state is undefined then.
+    fn restore_taken(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.restore(state)
+    }
+
     /// As [`restore`](Self::restore), of a CPU that has run and was restored from the same state before: nothing stays of
     /// what it has done since. An access in whose middle it is ends unseen.
     ///

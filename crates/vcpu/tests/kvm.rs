@@ -173,6 +173,54 @@ fn a_saved_state_that_lies_is_refused() {
 }
 
 #[test]
+fn a_state_that_was_taken_before_is_the_same_at_once_and_when_it_runs() {
+    // mov al, 7; out 0x10, al; inc al; out 0x11, al; jmp $
+    let code = [0xb0, 7, 0xe6, 0x10, 0xfe, 0xc0, 0xe6, 0x11, 0xeb, 0xfe];
+    let (Some(mut first), Some(mut second)) = (machine(&code), machine(&code)) else {
+        return;
+    };
+    let mut log = Log {
+        stop_at_port: Some(0x10),
+        ..Log::default()
+    };
+    assert_eq!(first.vcpu.run(&mut log).unwrap(), Exit::Requested);
+    let mut state = first.vcpu.save().unwrap();
+    let vcpu = &mut second.vcpu;
+    vcpu.restore_taken(&state).unwrap();
+    assert_eq!(vcpu.registers().unwrap(), state.registers);
+    assert_eq!(vcpu.system_registers().unwrap(), state.system);
+    let saved = vcpu.save().unwrap();
+    assert_eq!(
+        (saved.registers, saved.system, saved.events),
+        (state.registers, state.system, state.events.clone())
+    );
+    // What is set after it counts, and nothing of it is set twice.
+    vcpu.restore_taken(&state).unwrap();
+    let mut registers = state.registers;
+    registers.rax = 40;
+    vcpu.set_registers(&registers).unwrap();
+    assert_eq!(vcpu.registers().unwrap(), registers);
+    let mut log = Log {
+        stop_at_port: Some(0x11),
+        ..Log::default()
+    };
+    assert_eq!(vcpu.run(&mut log).unwrap(), Exit::Requested);
+    assert_eq!(log.written, [(0x11, vec![41])]);
+    vcpu.revert(&state).unwrap();
+    let mut log = Log {
+        stop_at_port: Some(0x11),
+        ..Log::default()
+    };
+    assert_eq!(vcpu.run(&mut log).unwrap(), Exit::Requested);
+    assert_eq!(log.written, [(0x11, vec![8])]);
+
+    // One that lies is found out when it is to run, at the latest: long mode without paging.
+    state.system.efer = 0x500;
+    let restored = vcpu.revert(&state);
+    assert!(restored.is_err() || vcpu.run(&mut Log::default()).is_err());
+}
+
+#[test]
 fn cpus_have_their_number_and_the_topology() {
     let Some(machine) = machine(&PORTS) else {
         return;

@@ -43,6 +43,8 @@ impl Saved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cpus {
     New,
+    /// New, and others have taken the same state.
+    Others,
     Used,
 }
 
@@ -96,6 +98,7 @@ impl MachineState {
         for (vcpu, state) in vcpus.iter_mut().zip(cpus) {
             let refused = match are {
                 Cpus::New => vcpu.restore(state)?,
+                Cpus::Others => vcpu.restore_taken(state)?,
                 Cpus::Used => vcpu.revert(state)?,
             };
             say_refused(&refused, state, config);

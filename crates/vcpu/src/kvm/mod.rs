@@ -18,10 +18,12 @@ pub use vm::KvmVm;
 use std::ffi::CString;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use goldcrest_memory::GuestRam;
-use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+use kvm_bindings::{
+    KVM_MAX_CPUID_ENTRIES, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
+};
 use kvm_ioctls::Cap;
 
 use crate::cpuid::Cpuid;
@@ -47,6 +49,9 @@ struct Shared {
     fd: kvm_ioctls::Kvm,
     /// Asked for once.
     cpuid: Mutex<Option<Cpuid>>,
+    /// How fast new CPUs' time-stamp counters run, once a CPU was asked.
+    tsc_khz: OnceLock<u64>,
+    takes_registers: OnceLock<bool>,
 }
 
 impl Kvm {
@@ -79,6 +84,8 @@ impl Kvm {
             API_VERSION => Ok(Self(Arc::new(Shared {
                 fd,
                 cpuid: Mutex::default(),
+                tsc_khz: OnceLock::new(),
+                takes_registers: OnceLock::new(),
             }))),
             found => Err(VcpuError::Version {
                 path: display,
@@ -89,6 +96,17 @@ impl Kvm {
 
     fn fd(&self) -> &kvm_ioctls::Kvm {
         &self.0.fd
+    }
+
+    /// Whether `KVM_RUN` takes registers and events that it finds in what it shares with the process
+    /// (`KVM_CAP_SYNC_REGS`).
+    fn takes_registers(&self) -> bool {
+        let all = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+        let ask = || {
+            let taken = self.fd().check_extension_int(Cap::SyncRegs);
+            u32::try_from(taken).is_ok_and(|taken| taken & all == all)
+        };
+        *self.0.takes_registers.get_or_init(ask)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod revert;
 mod saved;
+mod shared;
 
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub struct KvmVcpu {
     apic_base: u64,
     /// Whether it is CPU 0, by whose time-stamp counter the others' go.
     first: bool,
+    /// Whether registers and events wait in [what is shared](shared) for the next `KVM_RUN`.
+    waiting: bool,
     /// Registers that KVM has and does not list, once they are needed.
     unlisted: Option<Vec<(u32, u64)>>,
     /// The kernel may touch RAM for as long as any descriptor of the machine is open.
@@ -76,6 +79,7 @@ impl KvmVcpu {
             kvm,
             apic_base: LOCAL_APIC | APIC_ENABLED | if id == 0 { BOOT_CPU } else { 0 },
             first: id == 0,
+            waiting: false,
             unlisted: None,
             _memory: memory,
         })
@@ -87,6 +91,8 @@ impl KvmVcpu {
         handler: &mut dyn ExitHandler,
         entry: Entry,
     ) -> Result<Option<Exit>, VcpuError> {
+        // The call takes them, or fails.
+        self.waiting = false;
         let exit = match self.fd.run() {
             Ok(VcpuExit::IoIn(..) | VcpuExit::IoOut(..)) => {
                 return Ok(self.port_access(handler));
@@ -213,6 +219,9 @@ impl Vcpu for KvmVcpu {
     }
 
     fn registers(&self) -> Result<Registers, VcpuError> {
+        if self.waiting {
+            return Ok(convert::from_kvm_regs(&self.fd.sync_regs().regs));
+        }
         let registers = self
             .fd
             .get_regs()
@@ -221,12 +230,16 @@ impl Vcpu for KvmVcpu {
     }
 
     fn set_registers(&mut self, registers: &Registers) -> Result<(), VcpuError> {
+        self.hand_over()?;
         self.fd
             .set_regs(&convert::to_kvm_regs(registers))
             .map_err(VcpuError::call("KVM_SET_REGS"))
     }
 
     fn system_registers(&self) -> Result<SystemRegisters, VcpuError> {
+        if self.waiting {
+            return Ok(convert::from_kvm_sregs(&self.fd.sync_regs().sregs));
+        }
         let sregs = self
             .fd
             .get_sregs()
@@ -235,6 +248,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn set_system_registers(&mut self, registers: &SystemRegisters) -> Result<(), VcpuError> {
+        self.hand_over()?;
         self.fd
             .set_sregs(&convert::to_kvm_sregs(registers, self.apic_base))
             .map_err(VcpuError::call("KVM_SET_SREGS"))
@@ -282,7 +296,11 @@ impl Vcpu for KvmVcpu {
     }
 
     fn restore(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
-        self.restore_state(state)
+        self.restore_state(state, false)
+    }
+
+    fn restore_taken(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+        self.restore_state(state, true)
     }
 
     fn revert(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {

@@ -4,7 +4,7 @@
 //! access is under way, that its time-stamp counter was never set, and registers that KVM keeps and does not list.
 
 use super::KvmVcpu;
-use super::saved::{MSR_TSC, Nobody};
+use super::saved::{MSR_TSC, Nobody, Put};
 use crate::{VcpuError, VcpuState};
 
 /// Registers that guests can write and `KVM_GET_MSR_INDEX_LIST` may lack (SDM vol. 4 §2.1): memory types and machine
@@ -39,7 +39,11 @@ impl KvmVcpu {
             // it is: it is set to something else before.
             before.push((MSR_TSC, FAR));
         }
-        let refused = self.put(state, &before, false)?;
+        let used = Put {
+            new: false,
+            taken: true,
+        };
+        let refused = self.put(state, &before, used)?;
         before.retain(|msr| msr.0 != MSR_TSC && !refused.contains(&msr.0));
         self.unlisted = Some(before);
         let listed = |index: &u32| state.msrs.iter().any(|msr| msr.0 == *index);

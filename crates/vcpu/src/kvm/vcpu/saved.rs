@@ -36,8 +36,18 @@ const LVT_MASKED: u32 = 1 << 16;
 const LVT_MODE: u32 = 3 << 17;
 const LVT_TSC_DEADLINE: u32 = 2 << 17;
 
+/// How a state is put back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Put {
+    /// The CPU is a new one, and has some of it already.
+    pub(super) new: bool,
+    /// A CPU has taken the state before: what only finds faults in it is left out.
+    pub(super) taken: bool,
+}
+
 impl KvmVcpu {
     pub(super) fn save_state(&mut self) -> Result<VcpuState, VcpuError> {
+        self.hand_over()?;
         let mut nobody = Nobody { asked: false };
         self.complete_access(&mut nobody)?;
         if nobody.asked {
@@ -84,22 +94,28 @@ impl KvmVcpu {
         })
     }
 
-    pub(super) fn restore_state(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
+    /// A state that was `taken` is one that another CPU has taken before.
+    pub(super) fn restore_state(
+        &mut self,
+        state: &VcpuState,
+        taken: bool,
+    ) -> Result<Vec<u32>, VcpuError> {
         self.set_tsc_khz(state.tsc_khz)?;
         if !state.cpuid.entries.is_empty() {
             set_cpuid(&self.fd, &state.cpuid)?;
         }
-        self.put(state, &[], true)
+        self.put(state, &[], Put { new: true, taken })
     }
 
-    /// Puts all of a state back but what never changes. MSRs of `before` are set first; those of all that were refused. A
-    /// `new` CPU has some of it already: each call that is left out saves 10 µs where the host is virtual itself.
+    /// Puts all of a state back but what never changes. MSRs of `before` are set first; those of all that were refused. Each
+    /// call that is left out saves 10 µs where the host is virtual itself.
     pub(super) fn put(
         &mut self,
         state: &VcpuState,
         before: &[(u32, u64)],
-        new: bool,
+        Put { new, taken }: Put,
     ) -> Result<Vec<u32>, VcpuError> {
+        let waits = taken && self.can_wait(state);
         let xsave: kvm_xsave = parse("XSAVE area", &state.xsave)?;
         let local_apic: kvm_lapic_state = parse("local APIC", &state.local_apic)?;
         let events: kvm_vcpu_events = parse("events", &state.events)?;
@@ -114,9 +130,11 @@ impl KvmVcpu {
                 .set_mp_state(mp_state)
                 .map_err(VcpuError::call("KVM_SET_MP_STATE"))?;
         }
-        self.set_registers(&state.registers)?;
-        self.apic_base = state.apic_base;
-        self.set_system_registers(&state.system)?;
+        if !waits {
+            self.set_registers(&state.registers)?;
+            self.apic_base = state.apic_base;
+            self.set_system_registers(&state.system)?;
+        }
         if !(new && state.xcrs == XCRS_OF_NEW) {
             self.fd
                 .set_xcrs(&xcrs)
@@ -132,9 +150,16 @@ impl KvmVcpu {
             .set_lapic(&local_apic)
             .map_err(VcpuError::call("KVM_SET_LAPIC"))?;
         let refused = self.restore_msrs(before, &state.msrs)?;
-        self.fd
-            .set_vcpu_events(&events)
-            .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))?;
+        if !taken {
+            self.check_tsc(&state.msrs)?;
+        }
+        if waits {
+            self.wait_with(state, events);
+        } else {
+            self.fd
+                .set_vcpu_events(&events)
+                .map_err(VcpuError::call("KVM_SET_VCPU_EVENTS"))?;
+        }
         if has_clock(&state.msrs) {
             // Tells the guest's watchdogs that they were not looked after.
             let _ = self.fd.kvmclock_ctrl();
@@ -171,7 +196,7 @@ impl KvmVcpu {
 
     /// Has the counter run as fast as it did, within what clocks of one kind differ by.
     fn set_tsc_khz(&self, saved: u64) -> Result<(), VcpuError> {
-        let here = self.tsc_khz();
+        let here = *self.kvm.0.tsc_khz.get_or_init(|| self.tsc_khz());
         if saved == 0 || here == 0 || saved.abs_diff(here) <= here / TSC_TOLERANCE {
             return Ok(());
         }
@@ -213,11 +238,11 @@ impl KvmVcpu {
                 None => rest = rest.get(batch.len()..).unwrap_or_default(),
             }
         }
-        self.check_tsc(msrs)?;
         Ok(refused)
     }
 
-    /// A KVM that takes a counter's value and does not set it would have time go back on a host that was started later.
+    /// A KVM that takes a counter's value and does not set it would have time go back on a host that was started later. What
+    /// was found once holds from then on, as counters go on.
     fn check_tsc(&self, msrs: &[(u32, u64)]) -> Result<(), VcpuError> {
         let Some(&(_, saved)) = msrs.iter().find(|msr| msr.0 == MSR_TSC) else {
             return Ok(());
