@@ -173,11 +173,9 @@ impl Call {
     ///
     /// [`ApiError`] if there is no such method of such a path, or the body is not what it should be.
     pub fn read(method: &str, path: &str, body: &[u8]) -> Result<Self, ApiError> {
-        let mut matching = ROUTES
-            .iter()
-            .filter(|route| route.method.name() == method)
-            .filter_map(|route| Some((route, matches(route.path, path)?)));
-        let Some((route, id)) = matching.next() else {
+        let route = route_of(method, path).and_then(|index| ROUTES.get(index));
+        let Some((route, id)) = route.and_then(|route| Some((route, matches(route.path, path)?)))
+        else {
             return Err(ApiError::Route {
                 method: clipped(method),
                 path: clipped(path),
@@ -192,6 +190,13 @@ impl Call {
             _ => (route.read)(id, body),
         }
     }
+}
+
+/// The place among [`ROUTES`] of a method of a path.
+pub(crate) fn route_of(method: &str, path: &str) -> Option<usize> {
+    let is_it =
+        |route: &Route| route.method.name() == method && matches(route.path, path).is_some();
+    ROUTES.iter().position(is_it)
 }
 
 /// Whether a path is of this form, and the name in it; an empty one if it has none.

@@ -5,7 +5,7 @@ mod drive;
 mod metadata;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goldcrest_monitor::Mmds;
 
@@ -18,7 +18,7 @@ use crate::model::{
     ActionType, InstanceInfo, InstanceState, SnapshotCreate, SnapshotLoad, Status, Version, Vm,
     VmConfiguration, VmState,
 };
-use crate::{ApiError, Call, Machine};
+use crate::{ApiError, Call, Logs, Machine};
 
 /// The version of Firecracker whose API this is.
 pub const FIRECRACKER_VERSION: &str = "1.14.0";
@@ -40,12 +40,23 @@ pub enum Answer {
     Document(&'static str),
 }
 
+impl Answer {
+    /// The status of the response.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Done => 204,
+            Self::Json(_) | Self::Text(_) | Self::Document(_) => 200,
+        }
+    }
+}
+
 /// Does what is called for with a machine, in the order in which it may be.
 pub struct Controller<M> {
     machine: M,
     id: String,
     config: VmConfiguration,
     journal: Journal,
+    logs: Option<Box<dyn Logs>>,
     metadata: Metadata,
 }
 
@@ -57,7 +68,17 @@ impl<M: Machine> Controller<M> {
             id: id.into(),
             config: VmConfiguration::default(),
             journal: Journal::default(),
+            logs: None,
             metadata: Metadata::default(),
+        }
+    }
+
+    /// Has clients set the program's log. Without, there is none that they could set.
+    #[must_use]
+    pub fn with_logs(self, logs: Box<dyn Logs>) -> Self {
+        Self {
+            logs: Some(logs),
+            ..self
         }
     }
 
@@ -96,8 +117,9 @@ impl<M: Machine> Controller<M> {
     ///
     /// [`ApiError`] if it is refused: nothing has changed then.
     pub fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer, ApiError> {
+        let begun = Instant::now();
         let result = Call::read(method, path, body).and_then(|call| self.call(call));
-        self.journal.request(method, path, &result);
+        self.journal.request(method, path, &result, begun.elapsed());
         result
     }
 
@@ -118,7 +140,9 @@ impl<M: Machine> Controller<M> {
             Call::GetBalloonStatistics => self.balloon_statistics(),
             Call::GetMmds => json(&self.metadata.get()),
             Call::GetStatus => json(&self.status()),
-            Call::GetMetrics => Ok(Answer::Text(self.machine.metrics().prometheus())),
+            Call::GetMetrics => Ok(Answer::Text(
+                self.machine.metrics().prometheus() + &self.journal.prometheus(),
+            )),
             Call::GetOpenApi => Ok(Answer::Document(OPENAPI)),
             call => self.change(call).map(|()| Answer::Done),
         }
@@ -159,7 +183,8 @@ impl<M: Machine> Controller<M> {
                 self.after_start("to write metrics")?;
                 let (uptime, _) = self.machine.life();
                 let metrics = self.machine.metrics();
-                Ok(self.journal.flush_metrics(uptime, &metrics)?)
+                let lost = self.logs.as_ref().map_or(0, |logs| logs.lost());
+                Ok(self.journal.flush_metrics(uptime, &metrics, lost)?)
             }
             ActionType::SendCtrlAltDel => {
                 self.after_start("to press Ctrl-Alt-Del")?;

@@ -12,6 +12,7 @@ use goldcrest_monitor::{
 };
 
 use crate::clone_args::CloneOptions;
+use crate::log::LogOptions;
 use crate::metrics::MetricsOption;
 use crate::mmds::MmdsOptions;
 use crate::snapshot_args::SnapshotCommand;
@@ -306,6 +307,9 @@ pub(crate) struct RunOptions {
     /// Take all guest RAM from the host at the start
     #[arg(long)]
     pub(crate) prefault: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 
     #[command(flatten)]
     pub(crate) api: ApiOptions,

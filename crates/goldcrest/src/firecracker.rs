@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use goldcrest_api::FIRECRACKER_VERSION;
 use goldcrest_api::model::{Level, Logger, Metrics};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::api::{self, Start};
 use crate::failure::Failure;
+use crate::log::level;
 
 /// Starts machines by Firecracker's API: Goldcrest under Firecracker's name
 #[derive(Debug, Parser)]
@@ -50,12 +48,12 @@ struct Args {
     #[arg(long)]
     show_level: bool,
 
-    /// Not heeded: lines come from requests
+    /// Lines say where in the source they come from
     #[arg(long)]
     show_log_origin: bool,
 
-    /// Not heeded: lines come from requests
-    #[arg(long)]
+    /// Log what modules whose path begins so do, and nothing else
+    #[arg(long, value_name = "PATH")]
     module: Option<String>,
 
     /// Write metrics to this file
@@ -93,11 +91,6 @@ struct Args {
     /// Print which API is spoken, and by whom
     #[arg(long, short = 'V')]
     version: bool,
-}
-
-fn level(text: &str) -> Result<Level, ValueError> {
-    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    Level::deserialize(deserializer)
 }
 
 /// Whether the tool was called so.
@@ -145,8 +138,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-        assert_eq!(level("warn"), Ok(Level::Warning));
-        assert!(level("loud").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod entry;
 mod failure;
 mod firecracker;
 mod inspect;
+mod log;
 mod metrics;
 mod mmds;
 mod prefixed;
@@ -46,6 +47,7 @@ fn tool() -> u8 {
         false => command(&Args::read(), main_reached),
     };
     terminal::restore();
+    log::end();
     match result {
         Ok(status) => status,
         Err(failure) => {

@@ -432,7 +432,7 @@ fn devices_are_configured_and_changed() {
     );
     assert_contains(
         &fs::read_to_string(&log).unwrap(),
-        &["PUT /actions: done", "is not a multiple"],
+        &["method=PUT path=/actions status=204", "is not a multiple"],
     );
     assert_eq!(fs::read_to_string(&serial).unwrap(), ">");
     let config: Value = serde_json::from_str(&served.ctl(&["get", "/vm/config"]).unwrap()).unwrap();

@@ -114,6 +114,7 @@ impl Notice {
 
     /// Tells a line.
     pub fn say(&self, line: &str) {
+        tracing::warn!("{line}");
         (self.0)(line);
     }
 }

@@ -218,6 +218,11 @@ impl DeviceCounters {
         }
     }
 
+    /// What it is.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn metrics(&self) -> DeviceMetrics {
         let [requests, read, written, misuses, failures] = &self.done;
         DeviceMetrics {

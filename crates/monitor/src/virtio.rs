@@ -16,11 +16,11 @@ use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Interrupt, Mmio, Served, VirtioDevice, Waits, Work, notified_queue};
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
-use crate::MonitorError;
 use crate::batching::Batching;
 use crate::counters::{Counters, DeviceCounters, count};
 use crate::device_loop::{DeviceLoop, Wanted};
 use crate::snapshot::{Description, Saver};
+use crate::{GUEST, MonitorError};
 
 /// Where the first device's registers are; each device has a page.
 const FIRST: u32 = 0xd000_0000;
@@ -158,8 +158,16 @@ pub(crate) fn attach(
         let slot = Arc::new(Slot::new(device, events.clone(), counters));
         events.add(Arc::downgrade(&slot));
         bus.add(config.name.as_str(), range, shared(Registers(slot.clone())))?;
+        let id = config.id(&devices);
+        tracing::info!(
+            id,
+            name = config.name,
+            address = place.base,
+            interrupt = place.interrupt,
+            "a device is made"
+        );
         devices.push(Placed {
-            id: config.id(&devices),
+            id,
             saved: config.description.clone(),
             changed: Mutex::default(),
             slot,
@@ -537,6 +545,15 @@ impl Attached {
             bytes_written,
         } = self.device.served();
         let [misuses, failures] = self.device.mishaps();
+        let [_, _, _, misuses_before, failures_before] = self.counted;
+        if misuses != misuses_before {
+            let name = self.counters.name();
+            tracing::warn!(target: GUEST, name, "a driver did what it must not");
+        }
+        if failures != failures_before {
+            let name = self.counters.name();
+            tracing::warn!(target: GUEST, name, "a device came to need a reset");
+        }
         let now = [chains, bytes_read, bytes_written, misuses, failures];
         self.counters.add(&self.counted, &now);
         self.counted = now;

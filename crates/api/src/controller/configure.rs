@@ -43,9 +43,11 @@ impl<M: Machine> Controller<M> {
             Call::PutSerial(serial) => self.set_serial(serial),
             Call::PutBalloon(balloon) => self.set_balloon(balloon),
             Call::PutLogger(logger) => {
-                self.before_start("to choose where logs go")?;
-                self.journal.set_logger(&self.id, &logger)?;
-                self.config.logger = Some(logger);
+                let Some(logs) = &mut self.logs else {
+                    return Err(ApiError::refused("this program has no log to be set"));
+                };
+                logs.set(&self.id, &logger)?;
+                self.config.logger = Some(logger.over(self.config.logger.take()));
                 Ok(())
             }
             Call::PutMetrics(metrics) => {

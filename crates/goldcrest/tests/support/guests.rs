@@ -112,6 +112,18 @@ pub fn impatient() -> TempPath {
     ])
 }
 
+/// Notifies the first virtio device 3,000 times of a queue that it does not have, and ends with status 4.
+pub fn misusing() -> TempPath {
+    guest(&[
+        &[0xb8, 0x50, 0x00, 0x00, 0xd0], // mov eax, QueueNotify
+        &[0xb9, 0xb8, 0x0b, 0, 0],       // mov ecx, 3000
+        &[0xc7, 0x00, 7, 0, 0, 0],       // again: mov dword [rax], 7
+        &[0xff, 0xc9],                   // dec ecx
+        &[0x75, 0xf6],                   // jnz again
+        &exit(4),
+    ])
+}
+
 /// Writes to the first byte above 4 GiB, and ends with what it reads there: 9.
 pub fn above_4_gib() -> TempPath {
     guest(&[
