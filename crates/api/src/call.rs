@@ -46,6 +46,7 @@ pub enum Call {
     PutMmdsConfig(MmdsConfiguration),
     GetStatus,
     GetMetrics,
+    GetMetricsAsJson,
     GetOpenApi,
     Stop,
 }
@@ -154,6 +155,9 @@ pub const ROUTES: &[Route] = &[
     put("/snapshot/load", |_, b| json(b).map(Call::LoadSnapshot)),
     get("/goldcrest/v1/status", |_, _| Ok(Call::GetStatus)),
     get("/goldcrest/v1/metrics", |_, _| Ok(Call::GetMetrics)),
+    get("/goldcrest/v1/metrics/json", |_, _| {
+        Ok(Call::GetMetricsAsJson)
+    }),
     get("/goldcrest/v1/openapi", |_, _| Ok(Call::GetOpenApi)),
     put("/goldcrest/v1/stop", |_, b| {
         let Nothing {} = json(b)?;

@@ -143,6 +143,7 @@ impl<M: Machine> Controller<M> {
             Call::GetMetrics => Ok(Answer::Text(
                 self.machine.metrics().prometheus() + &self.journal.prometheus(),
             )),
+            Call::GetMetricsAsJson => Ok(Answer::Json(self.machine.metrics().json())),
             Call::GetOpenApi => Ok(Answer::Document(OPENAPI)),
             call => self.change(call).map(|()| Answer::Done),
         }
@@ -188,10 +189,7 @@ impl<M: Machine> Controller<M> {
             }
             ActionType::SendCtrlAltDel => {
                 self.after_start("to press Ctrl-Alt-Del")?;
-                Err(ApiError::refused(
-                    "the machine has no keyboard on which Ctrl-Alt-Del could be pressed: \
-                     ask the guest to shut down, or end it (PUT /goldcrest/v1/stop)",
-                ))
+                Ok(self.machine.press_ctrl_alt_del()?)
             }
         }
     }
@@ -266,7 +264,9 @@ impl<M: Machine> Controller<M> {
                 "either mem_backend or mem_file_path says where the memory is, not both and not none",
             ));
         }
-        let restored = self.machine.load_snapshot(request)?;
+        let restored = self.with_metadata(|machine, metadata| {
+            machine.load_snapshot(request, metadata).map_err(Into::into)
+        })?;
         self.config = VmConfiguration {
             logger: self.config.logger.take(),
             metrics: self.config.metrics.take(),

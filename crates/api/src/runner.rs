@@ -294,6 +294,10 @@ impl Machine for Runner {
         self.control().stop(StopReason::Request);
     }
 
+    fn press_ctrl_alt_del(&mut self) -> Result<(), Fault> {
+        self.control().press_ctrl_alt_del().map_err(fault)
+    }
+
     fn create_snapshot(&mut self, request: &SnapshotCreate) -> Result<(), Fault> {
         let files = SnapshotFiles {
             state: request.snapshot_path.clone(),
@@ -307,8 +311,12 @@ impl Machine for Runner {
         taken.map(|_| ()).map_err(|error| Fault::of(&error))
     }
 
-    fn load_snapshot(&mut self, request: &SnapshotLoad) -> Result<VmConfiguration, Fault> {
-        let config = restore::config(request, &self.around)?;
+    fn load_snapshot(
+        &mut self,
+        request: &SnapshotLoad,
+        metadata: &Arc<Mmds>,
+    ) -> Result<VmConfiguration, Fault> {
+        let config = restore::config(request, metadata, &self.around)?;
         // It is started paused, and let go when it is known what it is.
         let inventory = self.order(Source::Snapshot(config))?;
         lock(&self.life).paused = true;

@@ -496,7 +496,8 @@ fn board(
     let doorbell = Doorbell::new(ram.memory().clone(), output);
     ports.add("serial", serial::RANGE, serial.clone())?;
     ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;
-    let (rtc, i8042) = (shared(Rtc::new(SystemClock)), shared(I8042::default()));
+    let rtc = shared(Rtc::new(SystemClock));
+    let i8042 = shared(I8042::new(isa.line(i8042::IRQ)));
     ports.add("rtc", rtc::RANGE, rtc.clone())?;
     ports.add("i8042", i8042::RANGE, i8042.clone())?;
     ports.add("power", power::RANGE, shared(Power::default()))?;
