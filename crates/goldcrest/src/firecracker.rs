@@ -1,7 +1,7 @@
 //! The tool under the name `firecracker`: programs that start Firecracker start this then, with the arguments that they
 //! have for it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -97,6 +97,13 @@ struct Args {
 pub(crate) fn is_called(name: Option<&OsStr>) -> bool {
     let name = name.and_then(|name| Path::new(name).file_name());
     name.is_some_and(|name| name == "firecracker")
+}
+
+/// The name and the socket of the machine that arguments are for; nothing if they are for something else.
+pub(crate) fn machine(arguments: &[OsString]) -> Option<(String, Option<PathBuf>)> {
+    let args = Args::try_parse_from(arguments).ok()?;
+    let socket = (!args.no_api).then_some(args.api_sock);
+    (!args.version).then_some((args.id, socket))
 }
 
 /// Does what the arguments say.

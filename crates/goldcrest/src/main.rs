@@ -25,6 +25,7 @@ mod snapshot;
 mod snapshot_args;
 mod terminal;
 mod timeline;
+mod top;
 
 use clap::CommandFactory;
 
@@ -65,6 +66,7 @@ fn command(args: &Args, main_reached: MainReached) -> Result<u8, Failure> {
         Some(Command::Ctl { api_sock, request }) => ctl::ctl(api_sock, request),
         Some(Command::Snapshot { command }) => snapshot::snapshot(command),
         Some(Command::Clone(options)) => clone::clone(options),
+        Some(Command::Top(options)) => top::top(options),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

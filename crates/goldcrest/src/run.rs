@@ -144,7 +144,7 @@ fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
     modules.collect()
 }
 
-fn memory_config(options: &RunOptions) -> MemoryConfig {
+pub(crate) fn memory_config(options: &RunOptions) -> MemoryConfig {
     MemoryConfig {
         size: options
             .memory
