@@ -4,9 +4,10 @@ use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 use crate::model::{
-    Action, Balloon, BalloonStatisticsUpdate, BalloonUpdate, BootSource, Drive, DriveUpdate,
-    Entropy, Logger, MachineConfiguration, MachineConfigurationUpdate, Metrics, MmdsConfiguration,
-    NetworkInterface, NetworkInterfaceUpdate, Serial, SnapshotCreate, SnapshotLoad, Vm, Vsock,
+    Action, Balloon, BalloonStatisticsUpdate, BalloonUpdate, BootSource, CpuConfig, Drive,
+    DriveUpdate, Entropy, Logger, MachineConfiguration, MachineConfigurationUpdate, Metrics,
+    MmdsConfiguration, NetworkInterface, NetworkInterfaceUpdate, Serial, SnapshotCreate,
+    SnapshotLoad, Vm, Vsock,
 };
 
 /// What is asked for.
@@ -21,7 +22,7 @@ pub enum Call {
     PutMachineConfig(MachineConfiguration),
     PatchMachineConfig(MachineConfigurationUpdate),
     PutBootSource(BootSource),
-    PutCpuConfig,
+    PutCpuConfig(CpuConfig),
     PutDrive(Drive),
     PatchDrive(DriveUpdate),
     PutNetworkInterface(NetworkInterface),
@@ -110,9 +111,7 @@ pub const ROUTES: &[Route] = &[
         json(b).map(Call::PatchMachineConfig)
     }),
     put("/boot-source", |_, b| json(b).map(Call::PutBootSource)),
-    put("/cpu-config", |_, b| {
-        json::<serde_json::Value>(b).map(|_| Call::PutCpuConfig)
-    }),
+    put("/cpu-config", |_, b| json(b).map(Call::PutCpuConfig)),
     put("/drives/{drive_id}", |id, b| {
         let drive: Drive = json(b)?;
         same(id, &drive.drive_id)?;

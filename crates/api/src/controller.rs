@@ -92,7 +92,7 @@ impl<M: Machine> Controller<M> {
             config.logger.map(Call::PutLogger),
             config.metrics.map(Call::PutMetrics),
             config.machine_config.map(Call::PutMachineConfig),
-            config.cpu_config.map(|_| Call::PutCpuConfig),
+            config.cpu_config.map(Call::PutCpuConfig),
             config.boot_source.map(Call::PutBootSource),
             config.vsock.map(Call::PutVsock),
             config.balloon.map(Call::PutBalloon),

@@ -307,7 +307,21 @@ fn configurations_that_cannot_be_are_refused_with_the_reason() {
             r#"{"amount_mib":1,"deflate_on_oom":true,"free_page_hinting":true}"#,
             "free_page_reporting",
         ),
-        ("/cpu-config", "{}", "the host's processor"),
+        (
+            "/cpu-config",
+            r#"{"kvm_capabilities":["171"]}"#,
+            "\"171\" cannot be asked for",
+        ),
+        (
+            "/cpu-config",
+            r#"{"msr_modifiers":[{"addr":"0x10a","bitmap":"0b2"}]}"#,
+            "\"0b2\" is no bitmap",
+        ),
+        (
+            "/cpu-config",
+            r#"{"reg_modifiers":[]}"#,
+            "unknown field `reg_modifiers`",
+        ),
         ("/logger", r#"{"level":"Loud"}"#, "\"Loud\" is no level"),
         ("/logger", "{}", "this program has no log"),
     ] {

@@ -553,6 +553,41 @@ fn a_machine_is_saved_and_goes_on_in_another_process() {
 }
 
 #[test]
+fn a_template_of_processors_is_applied_or_refused_by_name() {
+    if skip_without_kvm() {
+        return;
+    }
+    let served = serve(&[]);
+    let image = guests::chatty();
+    served
+        .put("/boot-source", &json!({ "kernel_image_path": &*image }))
+        .unwrap();
+    let template = |leaf: &str, msr: &str| {
+        json!({
+            "cpuid_modifiers": [{ "leaf": leaf, "subleaf": "0x0", "flags": 0,
+                "modifiers": [{ "register": "ecx", "bitmap": "0bx0" }] }],
+            "msr_modifiers": [{ "addr": msr, "bitmap": "0b0xxx" }],
+        })
+    };
+    for (leaf, msr, why) in [
+        ("0x40ff0000", "0x174", "no CPUID leaf 0x40ff0000"),
+        ("0x1", "0x12345678", "0x12345678"),
+    ] {
+        served.put("/cpu-config", &template(leaf, msr)).unwrap();
+        let refused = served.ctl(&["start"]).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(served.state(), "Not started");
+    }
+    served
+        .put("/cpu-config", &template("0x1", "0x174"))
+        .unwrap();
+    served.ctl(&["start"]).unwrap();
+    served.goes_on();
+    served.ctl(&["stop"]).unwrap();
+    served.finish().expect(0);
+}
+
+#[test]
 fn ctrl_alt_del_reaches_a_guest_that_reads_its_keyboard() {
     if skip_without_kvm() {
         return;

@@ -114,14 +114,19 @@ impl<V: Vm> Machine<V> {
         let hardware = hardware(config, &mmio, &solo5);
         let loaded = load(config, &ram, &hardware, gigabyte_pages, tsc_khz)?;
         mark(Stage::ImageLoaded);
-        if loaded.cpuid || large || config.cpus > 1 {
-            let cpuid = hypervisor.cpuid()?;
+        let template = &config.cpu_template;
+        if loaded.cpuid || large || config.cpus > 1 || !template.is_empty() {
+            let mut cpuid = hypervisor.cpuid()?;
+            template.apply(&mut cpuid)?;
             for (id, vcpu) in (0..).zip(&mut vcpus) {
                 vcpu.set_cpuid(&cpuid.for_cpu(id, config.cpus))?;
             }
         }
         if let Some(vcpu) = vcpus.first_mut() {
             start(vcpu, &loaded, &ram)?;
+        }
+        for vcpu in &mut vcpus {
+            template.set_msrs(vcpu)?;
         }
         let hypercalls = hypercalls::devices(config, &ram, &loaded, attached)?;
         let ioapic = Ioapic::new(vm.msi_sink());
