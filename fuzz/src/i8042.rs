@@ -20,11 +20,18 @@ pub fn run(data: &[u8]) {
 
 pub(crate) fn drive(mut controller: I8042, input: &mut Unstructured<'_>) -> Result<()> {
     while !input.is_empty() {
-        if input.peek_bytes(1) == Some(&[0xff]) {
-            input.bytes(1)?;
-            let mut fresh = I8042::default();
-            saved::round_trip(&controller, &mut fresh);
-            controller = fresh;
+        match input.peek_bytes(1) {
+            Some([0xff]) => {
+                input.bytes(1)?;
+                let mut fresh = I8042::default();
+                saved::round_trip(&controller, &mut fresh);
+                controller = fresh;
+            }
+            Some([0xfe]) => {
+                input.bytes(1)?;
+                let _ = controller.press_ctrl_alt_del();
+            }
+            _ => {}
         }
         let access = Access::take(input, i8042::LEN.into())?;
         let before = controller.save();
@@ -58,7 +65,7 @@ fn check_pending(access: &Access, after: &I8042State) {
     }
 }
 
-/// The status register says whether a byte waits; once it is read, none does.
+/// The status register says whether a byte waits.
 fn check_status(controller: &mut I8042) {
     let waits = controller.save().output.is_some();
     let mut status = [0];

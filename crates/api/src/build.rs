@@ -7,8 +7,8 @@ use std::sync::Arc;
 use goldcrest_boot::{Image, Protocol};
 use goldcrest_monitor::memory::{self, MemoryConfig};
 use goldcrest_monitor::{
-    Control, DiskConfig, Input, MachineConfig, Mmds, NetConfig, NetLink, Notice, Output, Timeline,
-    VirtioConfig, VsockConfig, balloon_device, entropy_device_with, vsock_device,
+    Control, CpuTemplate, DiskConfig, Input, MachineConfig, Mmds, NetConfig, NetLink, Notice,
+    Output, Timeline, VirtioConfig, VsockConfig, balloon_device, entropy_device_with, vsock_device,
 };
 
 use crate::Fault;
@@ -76,6 +76,10 @@ pub(crate) fn machine(
         cmdline,
         memory: memory(&machine).ok_or_else(|| Fault::new("mem_size_mib is too much"))?,
         cpus: machine.vcpu_count,
+        cpu_template: match &config.cpu_config {
+            Some(template) => template.template()?,
+            None => CpuTemplate::default(),
+        },
         output,
         input: around.input.clone(),
         virtio,

@@ -4,9 +4,10 @@ use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 use crate::model::{
-    Action, Balloon, BalloonStatisticsUpdate, BalloonUpdate, BootSource, Drive, DriveUpdate,
-    Entropy, Logger, MachineConfiguration, MachineConfigurationUpdate, Metrics, MmdsConfiguration,
-    NetworkInterface, NetworkInterfaceUpdate, Serial, SnapshotCreate, SnapshotLoad, Vm, Vsock,
+    Action, Balloon, BalloonStatisticsUpdate, BalloonUpdate, BootSource, CpuConfig, Drive,
+    DriveUpdate, Entropy, Logger, MachineConfiguration, MachineConfigurationUpdate, Metrics,
+    MmdsConfiguration, NetworkInterface, NetworkInterfaceUpdate, Serial, SnapshotCreate,
+    SnapshotLoad, Vm, Vsock,
 };
 
 /// What is asked for.
@@ -21,7 +22,7 @@ pub enum Call {
     PutMachineConfig(MachineConfiguration),
     PatchMachineConfig(MachineConfigurationUpdate),
     PutBootSource(BootSource),
-    PutCpuConfig,
+    PutCpuConfig(CpuConfig),
     PutDrive(Drive),
     PatchDrive(DriveUpdate),
     PutNetworkInterface(NetworkInterface),
@@ -46,6 +47,7 @@ pub enum Call {
     PutMmdsConfig(MmdsConfiguration),
     GetStatus,
     GetMetrics,
+    GetMetricsAsJson,
     GetOpenApi,
     Stop,
 }
@@ -109,9 +111,7 @@ pub const ROUTES: &[Route] = &[
         json(b).map(Call::PatchMachineConfig)
     }),
     put("/boot-source", |_, b| json(b).map(Call::PutBootSource)),
-    put("/cpu-config", |_, b| {
-        json::<serde_json::Value>(b).map(|_| Call::PutCpuConfig)
-    }),
+    put("/cpu-config", |_, b| json(b).map(Call::PutCpuConfig)),
     put("/drives/{drive_id}", |id, b| {
         let drive: Drive = json(b)?;
         same(id, &drive.drive_id)?;
@@ -154,6 +154,9 @@ pub const ROUTES: &[Route] = &[
     put("/snapshot/load", |_, b| json(b).map(Call::LoadSnapshot)),
     get("/goldcrest/v1/status", |_, _| Ok(Call::GetStatus)),
     get("/goldcrest/v1/metrics", |_, _| Ok(Call::GetMetrics)),
+    get("/goldcrest/v1/metrics/json", |_, _| {
+        Ok(Call::GetMetricsAsJson)
+    }),
     get("/goldcrest/v1/openapi", |_, _| Ok(Call::GetOpenApi)),
     put("/goldcrest/v1/stop", |_, b| {
         let Nothing {} = json(b)?;
@@ -173,11 +176,9 @@ impl Call {
     ///
     /// [`ApiError`] if there is no such method of such a path, or the body is not what it should be.
     pub fn read(method: &str, path: &str, body: &[u8]) -> Result<Self, ApiError> {
-        let mut matching = ROUTES
-            .iter()
-            .filter(|route| route.method.name() == method)
-            .filter_map(|route| Some((route, matches(route.path, path)?)));
-        let Some((route, id)) = matching.next() else {
+        let route = route_of(method, path).and_then(|index| ROUTES.get(index));
+        let Some((route, id)) = route.and_then(|route| Some((route, matches(route.path, path)?)))
+        else {
             return Err(ApiError::Route {
                 method: clipped(method),
                 path: clipped(path),
@@ -192,6 +193,13 @@ impl Call {
             _ => (route.read)(id, body),
         }
     }
+}
+
+/// The place among [`ROUTES`] of a method of a path.
+pub(crate) fn route_of(method: &str, path: &str) -> Option<usize> {
+    let is_it =
+        |route: &Route| route.method.name() == method && matches(route.path, path).is_some();
+    ROUTES.iter().position(is_it)
 }
 
 /// Whether a path is of this form, and the name in it; an empty one if it has none.

@@ -5,7 +5,7 @@ mod drive;
 mod metadata;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goldcrest_monitor::Mmds;
 
@@ -18,7 +18,7 @@ use crate::model::{
     ActionType, InstanceInfo, InstanceState, SnapshotCreate, SnapshotLoad, Status, Version, Vm,
     VmConfiguration, VmState,
 };
-use crate::{ApiError, Call, Machine};
+use crate::{ApiError, Call, Logs, Machine};
 
 /// The version of Firecracker whose API this is.
 pub const FIRECRACKER_VERSION: &str = "1.14.0";
@@ -40,12 +40,23 @@ pub enum Answer {
     Document(&'static str),
 }
 
+impl Answer {
+    /// The status of the response.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Done => 204,
+            Self::Json(_) | Self::Text(_) | Self::Document(_) => 200,
+        }
+    }
+}
+
 /// Does what is called for with a machine, in the order in which it may be.
 pub struct Controller<M> {
     machine: M,
     id: String,
     config: VmConfiguration,
     journal: Journal,
+    logs: Option<Box<dyn Logs>>,
     metadata: Metadata,
 }
 
@@ -57,7 +68,17 @@ impl<M: Machine> Controller<M> {
             id: id.into(),
             config: VmConfiguration::default(),
             journal: Journal::default(),
+            logs: None,
             metadata: Metadata::default(),
+        }
+    }
+
+    /// Has clients set the program's log. Without, there is none that they could set.
+    #[must_use]
+    pub fn with_logs(self, logs: Box<dyn Logs>) -> Self {
+        Self {
+            logs: Some(logs),
+            ..self
         }
     }
 
@@ -71,7 +92,7 @@ impl<M: Machine> Controller<M> {
             config.logger.map(Call::PutLogger),
             config.metrics.map(Call::PutMetrics),
             config.machine_config.map(Call::PutMachineConfig),
-            config.cpu_config.map(|_| Call::PutCpuConfig),
+            config.cpu_config.map(Call::PutCpuConfig),
             config.boot_source.map(Call::PutBootSource),
             config.vsock.map(Call::PutVsock),
             config.balloon.map(Call::PutBalloon),
@@ -96,8 +117,9 @@ impl<M: Machine> Controller<M> {
     ///
     /// [`ApiError`] if it is refused: nothing has changed then.
     pub fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer, ApiError> {
+        let begun = Instant::now();
         let result = Call::read(method, path, body).and_then(|call| self.call(call));
-        self.journal.request(method, path, &result);
+        self.journal.request(method, path, &result, begun.elapsed());
         result
     }
 
@@ -118,7 +140,10 @@ impl<M: Machine> Controller<M> {
             Call::GetBalloonStatistics => self.balloon_statistics(),
             Call::GetMmds => json(&self.metadata.get()),
             Call::GetStatus => json(&self.status()),
-            Call::GetMetrics => Ok(Answer::Text(self.machine.metrics().prometheus())),
+            Call::GetMetrics => Ok(Answer::Text(
+                self.machine.metrics().prometheus() + &self.journal.prometheus(),
+            )),
+            Call::GetMetricsAsJson => Ok(Answer::Json(self.machine.metrics().json())),
             Call::GetOpenApi => Ok(Answer::Document(OPENAPI)),
             call => self.change(call).map(|()| Answer::Done),
         }
@@ -159,14 +184,12 @@ impl<M: Machine> Controller<M> {
                 self.after_start("to write metrics")?;
                 let (uptime, _) = self.machine.life();
                 let metrics = self.machine.metrics();
-                Ok(self.journal.flush_metrics(uptime, &metrics)?)
+                let lost = self.logs.as_ref().map_or(0, |logs| logs.lost());
+                Ok(self.journal.flush_metrics(uptime, &metrics, lost)?)
             }
             ActionType::SendCtrlAltDel => {
                 self.after_start("to press Ctrl-Alt-Del")?;
-                Err(ApiError::refused(
-                    "the machine has no keyboard on which Ctrl-Alt-Del could be pressed: \
-                     ask the guest to shut down, or end it (PUT /goldcrest/v1/stop)",
-                ))
+                Ok(self.machine.press_ctrl_alt_del()?)
             }
         }
     }
@@ -241,7 +264,9 @@ impl<M: Machine> Controller<M> {
                 "either mem_backend or mem_file_path says where the memory is, not both and not none",
             ));
         }
-        let restored = self.machine.load_snapshot(request)?;
+        let restored = self.with_metadata(|machine, metadata| {
+            machine.load_snapshot(request, metadata).map_err(Into::into)
+        })?;
         self.config = VmConfiguration {
             logger: self.config.logger.take(),
             metrics: self.config.metrics.take(),

@@ -1,4 +1,4 @@
-//! What is written of what happens: a log of requests, and metrics.
+//! What is told of requests: events for the log, and metrics.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -6,29 +6,31 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use goldcrest_monitor::Metrics;
+use goldcrest_monitor::{Histogram, Metrics};
 use nix::fcntl::OFlag;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::call::{ROUTES, route_of};
 use crate::controller::Answer;
-use crate::model::{Level, Logger};
 use crate::{ApiError, Fault};
 
-/// The log and the metrics. Without a file, nothing is written.
-#[derive(Debug, Default)]
+/// What was counted of requests, and the file of metrics if there is one.
+#[derive(Debug)]
 pub struct Journal {
-    log: Option<Log>,
     metrics: Option<File>,
     counts: Counts,
+    /// How long requests took, by their route; the last is of those that have none.
+    latencies: Vec<Histogram>,
 }
 
-#[derive(Debug)]
-struct Log {
-    /// What each line names.
-    id: String,
-    file: File,
-    level: Level,
-    show_level: bool,
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            metrics: None,
+            counts: Counts::default(),
+            latencies: (0..=ROUTES.len()).map(|_| Histogram::default()).collect(),
+        }
+    }
 }
 
 /// What was counted since the last flush, as with Firecracker.
@@ -37,7 +39,6 @@ struct Counts {
     get: Count,
     put: Count,
     patch: Count,
-    lost_logs: u64,
 }
 
 #[derive(Debug, Default)]
@@ -47,34 +48,6 @@ struct Count {
 }
 
 impl Journal {
-    /// Writes the log as a client or a person wants it.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault`] if the file cannot be opened.
-    pub fn set_logger(&mut self, id: &str, logger: &Logger) -> Result<(), Fault> {
-        let file = match &logger.log_path {
-            Some(path) => Some(open(path, "log")?),
-            None => None,
-        };
-        match (file, &mut self.log) {
-            (Some(file), log) => {
-                *log = Some(Log {
-                    id: id.to_owned(),
-                    file,
-                    level: logger.level.unwrap_or_default(),
-                    show_level: logger.show_level.unwrap_or(false),
-                });
-            }
-            (None, Some(log)) => {
-                log.level = logger.level.unwrap_or(log.level);
-                log.show_level = logger.show_level.unwrap_or(log.show_level);
-            }
-            (None, None) => {}
-        }
-        Ok(())
-    }
-
     /// Has metrics written to a file.
     ///
     /// # Errors
@@ -84,51 +57,65 @@ impl Journal {
         if self.metrics.is_some() {
             return Err(Fault::new("metrics have a file already"));
         }
-        self.metrics = Some(open(path, "metrics")?);
+        self.metrics = Some(open(path)?);
         Ok(())
     }
 
-    /// A request was answered.
-    pub fn request(&mut self, method: &str, path: &str, result: &Result<Answer, ApiError>) {
+    /// A request was answered, which took so long.
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        result: &Result<Answer, ApiError>,
+        took: Duration,
+    ) {
+        let route = route_of(method, path).unwrap_or(ROUTES.len());
+        if let Some(histogram) = self.latencies.get(route) {
+            histogram.record(took);
+        }
         let count = match method {
             "GET" => &mut self.counts.get,
             "PUT" => &mut self.counts.put,
             _ => &mut self.counts.patch,
         };
         count.requests = count.requests.saturating_add(1);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match result {
-            Ok(_) => self.say(Level::Info, || format!("{method} {}: done", quoted(path))),
+            Ok(answer) => {
+                let status = answer.status();
+                tracing::info!(method, path, status, micros, "request");
+            }
             Err(error) => {
                 count.fails = count.fails.saturating_add(1);
-                self.say(Level::Error, || {
-                    format!("{method} {}: {error}", quoted(path))
-                });
+                let status = error.status();
+                tracing::error!(method, path, status, micros, %error, "request refused");
             }
         }
     }
 
-    /// Writes a line to the log, if it is important enough.
-    pub fn say(&mut self, level: Level, line: impl FnOnce() -> String) {
-        let Some(log) = &mut self.log else {
-            return;
-        };
-        if level > log.level {
-            return;
+    /// How long requests took, as Prometheus reads it.
+    pub fn prometheus(&self) -> String {
+        const NAME: &str = "goldcrest_api_request_seconds";
+        let mut text = format!(
+            "# HELP {NAME} Time from a request that has arrived to its answer.\n# TYPE {NAME} histogram\n"
+        );
+        for (method, path, latency) in self.seen() {
+            let labels = format!("method=\"{method}\",path=\"{path}\"");
+            // A string takes all.
+            let _ = latency.metrics().write_prometheus(&mut text, NAME, &labels);
         }
-        let level = match log.show_level {
-            true => format!(":{level:?}"),
-            false => String::new(),
-        };
-        let now = since_epoch();
-        let (seconds, micros) = (now.as_secs(), now.subsec_micros());
-        let text = format!("{seconds}.{micros:06} [{}{level}] {}\n", log.id, line());
-        // A pipe that nobody reads holds nobody up.
-        if log.file.write_all(text.as_bytes()).is_err() {
-            self.counts.lost_logs = self.counts.lost_logs.saturating_add(1);
-        }
+        text
     }
 
-    /// Writes a line of metrics, and counts anew.
+    /// Those that there were requests of.
+    fn seen(&self) -> impl Iterator<Item = (&'static str, &'static str, &Histogram)> {
+        let names = ROUTES.iter().map(|route| (route.method.name(), route.path));
+        let all = names.chain([("", "")]).zip(&self.latencies);
+        let all = all.map(|((method, path), latency)| (method, path, latency));
+        all.filter(|(_, _, latency)| latency.metrics().count > 0)
+    }
+
+    /// Writes a line of metrics, and counts requests anew. `lost` is how many lines of the log there are not.
     ///
     /// # Errors
     ///
@@ -137,19 +124,21 @@ impl Journal {
         &mut self,
         uptime: Option<Duration>,
         machine: &Metrics,
+        lost: u64,
     ) -> Result<(), Fault> {
+        let latencies: Vec<Value> = self
+            .seen()
+            .map(|(method, path, latency)| {
+                json!({ "method": method, "path": path, "latency": latency.metrics() })
+            })
+            .collect();
         let Some(file) = &mut self.metrics else {
             return Err(Fault::new(
                 "metrics have no file: say where they go first (PUT /metrics)",
             ));
         };
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let Counts {
-            get,
-            put,
-            patch,
-            lost_logs,
-        } = &self.counts;
+        let Counts { get, put, patch } = &self.counts;
         let requests = |count: &Count| json!({ "count": count.requests, "fails": count.fails });
         let line = json!({
             "utc_timestamp_ms": millis(since_epoch()),
@@ -157,7 +146,8 @@ impl Journal {
             "get_api_requests": requests(get),
             "put_api_requests": requests(put),
             "patch_api_requests": requests(patch),
-            "logger": { "missed_log_count": lost_logs },
+            "logger": { "missed_log_count": lost },
+            "api_latencies": latencies,
             "machine": machine,
         });
         file.write_all(format!("{line}\n").as_bytes())
@@ -168,7 +158,7 @@ impl Journal {
 }
 
 /// Opens a file or a pipe without waiting for a reader.
-fn open(path: &Path, what: &str) -> Result<File, Fault> {
+fn open(path: &Path) -> Result<File, Fault> {
     // Read, too: a pipe is opened for writing alone when it has a reader only.
     OpenOptions::new()
         .read(true)
@@ -178,16 +168,9 @@ fn open(path: &Path, what: &str) -> Result<File, Fault> {
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)
         .map_err(|error| {
-            Fault::new(format!(
-                "cannot open the {what} {}: {error}",
-                path.display()
-            ))
+            let path = path.display();
+            Fault::new(format!("cannot open the metrics {path}: {error}"))
         })
-}
-
-/// A path as it is, but on one line.
-fn quoted(path: &str) -> String {
-    path.escape_default().take(200).collect()
 }
 
 fn since_epoch() -> Duration {
@@ -202,44 +185,22 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn lines_are_written_from_their_level_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut journal = Journal::default();
-        journal.say(Level::Error, || unreachable!("there is no file"));
-        let logger = Logger {
-            log_path: Some(path.clone()),
-            level: Some(Level::Error),
-            show_level: Some(true),
-            ..Logger::default()
-        };
-        journal.set_logger("one", &logger).unwrap();
-        journal.request("GET", "/", &Ok(Answer::Done));
-        journal.request("GET", "/a\nb", &Err(ApiError::Body));
-        let text = fs::read_to_string(path).unwrap();
-        assert!(
-            text.ends_with(" [one:Error] GET /a\\nb: a GET has no body\n"),
-            "{text}"
-        );
-        assert_eq!(text.lines().count(), 1);
-    }
-
-    #[test]
     fn metrics_count_since_the_last_flush() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics");
         let mut journal = Journal::default();
         let machine = Metrics::default();
-        assert!(journal.flush_metrics(None, &machine).is_err());
+        assert!(journal.flush_metrics(None, &machine, 0).is_err());
         journal.set_metrics(&path).unwrap();
         assert!(journal.set_metrics(&path).is_err());
-        journal.request("PUT", "/", &Err(ApiError::Body));
-        journal.request("PUT", "/", &Ok(Answer::Done));
+        let took = Duration::from_micros(3);
+        journal.request("PUT", "/nothing", &Err(ApiError::Body), took);
+        journal.request("PUT", "/vsock", &Ok(Answer::Done), took);
         let second = Some(Duration::from_secs(1));
-        journal.flush_metrics(second, &machine).unwrap();
-        journal.flush_metrics(None, &machine).unwrap();
+        journal.flush_metrics(second, &machine, 5).unwrap();
+        journal.flush_metrics(None, &machine, 5).unwrap();
         let text = fs::read_to_string(path).unwrap();
-        let lines: Vec<serde_json::Value> = text
+        let lines: Vec<Value> = text
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
@@ -248,6 +209,28 @@ mod tests {
             json!({ "count": 2, "fails": 1 })
         );
         assert_eq!(lines[0]["uptime_ms"], 1000);
+        assert_eq!(lines[0]["logger"]["missed_log_count"], 5);
         assert_eq!(lines[1]["put_api_requests"]["count"], 0);
+        let latencies = lines[1]["api_latencies"].as_array().unwrap();
+        assert_eq!(latencies.len(), 2);
+        assert_eq!(latencies[0]["path"], "/vsock");
+        assert_eq!(latencies[0]["latency"]["sum_us"], 3);
+        assert_eq!(latencies[1]["path"], "");
+    }
+
+    #[test]
+    fn latencies_are_told_of_each_route_that_was_asked() {
+        let mut journal = Journal::default();
+        let took = Duration::from_micros(5);
+        journal.request("PUT", "/drives/a", &Ok(Answer::Done), took);
+        journal.request("PUT", "/drives/b\"\n", &Err(ApiError::Body), took);
+        let text = journal.prometheus();
+        let labels = "{method=\"PUT\",path=\"/drives/{drive_id}\"";
+        assert!(text.contains(&format!("_count{labels}}} 2\n")), "{text}");
+        assert!(
+            text.contains(&format!("{labels},le=\"0.000008\"}} 2\n")),
+            "{text}"
+        );
+        assert_eq!(text.matches("_count").count(), 1);
     }
 }

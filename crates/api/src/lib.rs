@@ -17,6 +17,8 @@
 //! # Ok::<(), ApiError>(())
 //! ```
 //!
+//! What happens is told by events of the crate `tracing`; where they go is for the program to say ([`Logs`]).
+//!
 //! # A hostile client
 //!
 //! is one that may open the socket, which is its owner's alone. Bodies, heads and connections are limited ([`Limits`]);
@@ -28,6 +30,7 @@ mod call;
 mod controller;
 mod error;
 mod journal;
+mod logs;
 mod machine;
 pub mod model;
 mod restore;
@@ -41,6 +44,7 @@ pub use call::{Call, Method, ROUTES, Route};
 pub use controller::{Answer, Controller, FIRECRACKER_VERSION, OPENAPI};
 pub use error::{ApiError, Fault};
 pub use journal::Journal;
+pub use logs::Logs;
 pub use machine::Machine;
 pub use runner::{Launcher, Runner};
 pub use scripted::ScriptedMachine;

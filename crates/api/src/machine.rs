@@ -67,6 +67,13 @@ pub trait Machine: Send {
     /// Ends it.
     fn stop(&mut self);
 
+    /// Presses Ctrl-Alt-Del on its keyboard.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] if its guest does not read what is typed.
+    fn press_ctrl_alt_del(&mut self) -> Result<(), Fault>;
+
     /// Saves it, which is paused.
     ///
     /// # Errors
@@ -74,12 +81,16 @@ pub trait Machine: Send {
     /// [`Fault`] if it cannot be.
     fn create_snapshot(&mut self, request: &SnapshotCreate) -> Result<(), Fault>;
 
-    /// Makes it from a snapshot: what it is configured as then.
+    /// Makes it from a snapshot, with this metadata service for the cards that had one: what it is configured as then.
     ///
     /// # Errors
     ///
     /// [`Fault`] if it cannot be.
-    fn load_snapshot(&mut self, request: &SnapshotLoad) -> Result<VmConfiguration, Fault>;
+    fn load_snapshot(
+        &mut self,
+        request: &SnapshotLoad,
+        metadata: &Arc<Mmds>,
+    ) -> Result<VmConfiguration, Fault>;
 
     /// Gives a disk other limits, or another file. `index` is its place among the disks.
     ///

@@ -4,6 +4,7 @@
 
 mod balloon;
 mod boot;
+mod cpu;
 mod devices;
 mod drive;
 mod machine;
@@ -15,6 +16,7 @@ mod vm;
 
 pub use balloon::{Balloon, BalloonStatistics, BalloonStatisticsUpdate, BalloonUpdate};
 pub use boot::BootSource;
+pub use cpu::{CpuConfig, CpuidModifier, MsrModifier, Register, RegisterModifier};
 pub use devices::{Entropy, NetworkInterface, NetworkInterfaceUpdate, Serial, Vsock};
 pub use drive::{CacheType, Drive, DriveUpdate, IoEngine};
 pub use machine::{HugePages, MachineConfiguration, MachineConfigurationUpdate};

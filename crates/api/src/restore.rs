@@ -1,8 +1,10 @@
 //! From a request to load a snapshot to a machine that goes on, and from that to how it is configured.
 
+use std::sync::Arc;
+
 use goldcrest_monitor::memory;
 use goldcrest_monitor::{
-    DiskConfig, Inventory, InventoryDevice, NetConfig, NetLink, Rebinding, RestoreConfig,
+    DiskConfig, Inventory, InventoryDevice, Mmds, NetConfig, NetLink, Rebinding, RestoreConfig,
     SnapshotFiles, WallClock,
 };
 use goldcrest_rate_limiter::{Bucket, RateConfig};
@@ -13,7 +15,8 @@ use crate::build::{Places, Surroundings};
 use crate::controller::USER_NETWORK;
 use crate::model::{
     BackendType, Balloon, CacheType, Drive, Entropy, HugePages, MachineConfiguration,
-    NetworkInterface, RateLimiter, SnapshotLoad, TokenBucket, VmConfiguration, Vsock,
+    MmdsConfiguration, NetworkInterface, RateLimiter, SnapshotLoad, TokenBucket, VmConfiguration,
+    Vsock,
 };
 
 const MIB: u64 = 1 << 20;
@@ -21,6 +24,7 @@ const MIB: u64 = 1 << 20;
 /// How the machine is restored: paused.
 pub(crate) fn config(
     request: &SnapshotLoad,
+    metadata: &Arc<Mmds>,
     around: &Surroundings,
 ) -> Result<RestoreConfig, Fault> {
     let memory = match (&request.mem_backend, &request.mem_file_path) {
@@ -57,6 +61,7 @@ pub(crate) fn config(
             false => WallClock::Frozen,
         },
         paused: true,
+        metadata: Some(metadata.clone()),
         output: around.output.clone(),
         input: around.input.clone(),
         control: around.control.clone(),
@@ -98,6 +103,11 @@ pub(crate) fn configuration(
             InventoryDevice::Net(net) => {
                 places.cards.push(at);
                 config.network_interfaces.push(card(id, net));
+                if let Some(mmds) = &net.mmds {
+                    let of = || MmdsConfiguration::of(&mmds.config());
+                    let set = config.mmds_config.get_or_insert_with(of);
+                    set.network_interfaces.push(id.clone());
+                }
             }
             InventoryDevice::Vsock(sockets) => {
                 config.vsock = Some(Vsock {
@@ -164,7 +174,7 @@ fn balloon(config: &BalloonConfig) -> Balloon {
 fn limiter(rate: &RateConfig) -> Option<RateLimiter> {
     let bucket = |bucket: Bucket| TokenBucket {
         size: bucket.burst,
-        one_time_burst: None,
+        one_time_burst: Some(bucket.once).filter(|once| *once > 0),
         refill_time: refill_time(&bucket),
     };
     let limiter = RateLimiter {

@@ -50,14 +50,14 @@ pub struct Launcher {
 
 /// A machine to be made, and who is told what it has, if it could be.
 struct Order {
-    from: Box<Source>,
+    from: Source,
     made: SyncSender<Result<Inventory, Fault>>,
 }
 
 /// What a machine is made from.
 enum Source {
-    Config(MachineConfig),
-    Snapshot(RestoreConfig),
+    Config(Box<MachineConfig>),
+    Snapshot(Box<RestoreConfig>),
 }
 
 impl Source {
@@ -112,7 +112,6 @@ impl Runner {
     fn order(&self, from: Source) -> Result<Inventory, Fault> {
         let ended = |_| Fault::new("the machine has ended");
         let (made, result) = sync_channel(1);
-        let from = Box::new(from);
         self.orders
             .send(Order { from, made })
             .map_err(|_| Fault::new("the machine has ended"))?;
@@ -249,7 +248,7 @@ impl Machine for Runner {
         metadata: Option<&Arc<Mmds>>,
     ) -> Result<(), Fault> {
         let (machine, places) = build::machine(config, metadata, &self.around)?;
-        self.order(Source::Config(machine))?;
+        self.order(Source::Config(Box::new(machine)))?;
         self.places = places;
         Ok(())
     }
@@ -294,6 +293,10 @@ impl Machine for Runner {
         self.control().stop(StopReason::Request);
     }
 
+    fn press_ctrl_alt_del(&mut self) -> Result<(), Fault> {
+        self.control().press_ctrl_alt_del().map_err(fault)
+    }
+
     fn create_snapshot(&mut self, request: &SnapshotCreate) -> Result<(), Fault> {
         let files = SnapshotFiles {
             state: request.snapshot_path.clone(),
@@ -307,10 +310,14 @@ impl Machine for Runner {
         taken.map(|_| ()).map_err(|error| Fault::of(&error))
     }
 
-    fn load_snapshot(&mut self, request: &SnapshotLoad) -> Result<VmConfiguration, Fault> {
-        let config = restore::config(request, &self.around)?;
+    fn load_snapshot(
+        &mut self,
+        request: &SnapshotLoad,
+        metadata: &Arc<Mmds>,
+    ) -> Result<VmConfiguration, Fault> {
+        let config = restore::config(request, metadata, &self.around)?;
         // It is started paused, and let go when it is known what it is.
-        let inventory = self.order(Source::Snapshot(config))?;
+        let inventory = self.order(Source::Snapshot(Box::new(config)))?;
         lock(&self.life).paused = true;
         let (configuration, places) = restore::configuration(&inventory, request);
         self.places = places;

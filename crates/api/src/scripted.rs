@@ -99,11 +99,19 @@ impl Machine for ScriptedMachine {
         self.asked.push("stop".into());
     }
 
+    fn press_ctrl_alt_del(&mut self) -> Result<(), Fault> {
+        self.note("press Ctrl-Alt-Del")
+    }
+
     fn create_snapshot(&mut self, request: &SnapshotCreate) -> Result<(), Fault> {
         self.note(format!("save to {}", request.snapshot_path.display()))
     }
 
-    fn load_snapshot(&mut self, request: &SnapshotLoad) -> Result<VmConfiguration, Fault> {
+    fn load_snapshot(
+        &mut self,
+        request: &SnapshotLoad,
+        _: &Arc<Mmds>,
+    ) -> Result<VmConfiguration, Fault> {
         self.note(format!("load {}", request.snapshot_path.display()))?;
         self.started = true;
         self.paused = !request.resume_vm;

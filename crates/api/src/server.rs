@@ -80,6 +80,7 @@ impl Server {
         limits: Limits,
     ) -> io::Result<Self> {
         let (socket, listener) = Socket::listen(path)?;
+        tracing::info!(socket = %path.display(), "the API is served");
         let (ends, ended) = std::os::unix::net::UnixStream::pair()?;
         ended.set_nonblocking(true)?;
         let thread = thread::Builder::new().name("api".into()).spawn(move || {
@@ -133,7 +134,10 @@ fn run<M: Machine + 'static>(
                     connections.make_room(limits.connections);
                     connections.add(stream, controller.clone(), limits);
                 }
-                Some(Err(_)) => tokio::time::sleep(REST).await,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a client cannot be accepted");
+                    tokio::time::sleep(REST).await;
+                }
             }
         }
         drop(listener);
@@ -163,6 +167,10 @@ impl Connections {
             let Some((index, _)) = silent.min_by_key(|(_, c)| heard(&c.activity)) else {
                 return;
             };
+            tracing::warn!(
+                most,
+                "the connection that was silent for the longest time is closed"
+            );
             self.0.swap_remove(index).task.abort();
         }
     }
@@ -191,9 +199,13 @@ impl Connections {
             .max_headers(MAX_HEADERS)
             .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), service);
+        tracing::debug!("a client connects");
         let task = tokio::spawn(async move {
             // A client that breaks the rules was told so, or is gone.
-            let _ = connection.await;
+            match connection.await {
+                Ok(()) => tracing::debug!("a client's connection ends"),
+                Err(error) => tracing::debug!(%error, "a client's connection breaks"),
+            }
         });
         self.0.push(Connection {
             task: task.abort_handle(),

@@ -6,9 +6,12 @@
     reason = "tests"
 )]
 
-use goldcrest_api::{Answer, Controller, ScriptedMachine};
+use std::sync::{Arc, Mutex};
+
+use goldcrest_api::model::{Level, Logger};
+use goldcrest_api::{Answer, Controller, Fault, Logs, ScriptedMachine};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 type Scripted = Controller<ScriptedMachine>;
 
@@ -89,7 +92,6 @@ fn what_belongs_before_the_start_is_refused_after_it() {
         ("/vsock", r#"{"guest_cid":3,"uds_path":"v"}"#),
         ("/entropy", "{}"),
         ("/serial", "{}"),
-        ("/logger", "{}"),
         ("/metrics", r#"{"metrics_path":"m"}"#),
         ("/cpu-config", "{}"),
         ("/actions", START),
@@ -305,19 +307,82 @@ fn configurations_that_cannot_be_are_refused_with_the_reason() {
             r#"{"amount_mib":1,"deflate_on_oom":true,"free_page_hinting":true}"#,
             "free_page_reporting",
         ),
-        ("/cpu-config", "{}", "the host's processor"),
-        ("/logger", r#"{"level":"Loud"}"#, "\"Loud\" is no level"),
         (
-            "/logger",
-            r#"{"log_path":"/nowhere/at/all"}"#,
-            "cannot open the log",
+            "/cpu-config",
+            r#"{"kvm_capabilities":["171"]}"#,
+            "\"171\" cannot be asked for",
         ),
+        (
+            "/cpu-config",
+            r#"{"msr_modifiers":[{"addr":"0x10a","bitmap":"0b2"}]}"#,
+            "\"0b2\" is no bitmap",
+        ),
+        (
+            "/cpu-config",
+            r#"{"reg_modifiers":[]}"#,
+            "unknown field `reg_modifiers`",
+        ),
+        ("/logger", r#"{"level":"Loud"}"#, "\"Loud\" is no level"),
+        ("/logger", "{}", "this program has no log"),
     ] {
         let before = get(&mut controller, "/vm/config");
         let refused = put(&mut controller, path, body).unwrap_err();
         assert!(refused.contains(why), "{path} {body}: {refused}");
         assert_eq!(get(&mut controller, "/vm/config"), before);
     }
+}
+
+/// A log that writes down how it is set.
+#[derive(Clone, Default)]
+struct Settings(Arc<Mutex<Vec<(String, Logger)>>>);
+
+impl Logs for Settings {
+    fn set(&mut self, id: &str, logger: &Logger) -> Result<(), Fault> {
+        if logger.log_path == Some("/nowhere".into()) {
+            return Err(Fault::new("cannot open the log /nowhere"));
+        }
+        let mut settings = self.0.lock().unwrap();
+        settings.push((id.to_owned(), logger.clone()));
+        Ok(())
+    }
+
+    fn lost(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn the_log_is_set_at_any_time_and_keeps_what_is_not_named() {
+    let settings = Settings::default();
+    let mut controller = controller().with_logs(Box::new(settings.clone()));
+    put(
+        &mut controller,
+        "/logger",
+        r#"{"level":"warn","show_level":true}"#,
+    )
+    .unwrap();
+    let before = get(&mut controller, "/vm/config");
+    let refused = put(&mut controller, "/logger", r#"{"log_path":"/nowhere"}"#);
+    assert_eq!(refused, Err("cannot open the log /nowhere".to_owned()));
+    assert_eq!(get(&mut controller, "/vm/config"), before);
+    put(&mut controller, "/boot-source", KERNEL).unwrap();
+    put(&mut controller, "/actions", START).unwrap();
+    put(
+        &mut controller,
+        "/logger",
+        r#"{"module":"goldcrest_api","log_path":"log"}"#,
+    )
+    .unwrap();
+    let config = get(&mut controller, "/vm/config");
+    let wanted = json!({
+        "log_path": "log", "level": "Warning", "show_level": true, "show_log_origin": null,
+        "module": "goldcrest_api",
+    });
+    assert_eq!(config["logger"], wanted);
+    let seen = settings.0.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].1.level, Some(Level::Warning));
+    assert_eq!(seen[1].1.level, None);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`serial`] | 16550A serial port | 0x3f8–0x3ff |
 //! | [`rtc`] | MC146818 clock and RAM | 0x70–0x71 |
-//! | [`i8042`] | keyboard controller, without a keyboard | 0x60–0x64 |
+//! | [`i8042`] | keyboard controller, with Ctrl-Alt-Del | 0x60–0x64 |
 //! | [`debug_exit`] | QEMU's `isa-debug-exit` | 0xf4–0xf7 |
 //! | [`power`] | ACPI sleep and reset registers | 0x600–0x602 |
 //! | [`doorbell`] | Goldcrest's doorbells | 0xe00–0xe0f |

@@ -11,6 +11,7 @@ use goldcrest_vcpu::kvm::Kvm;
 
 use crate::args::{ApiOptions, RunOptions};
 use crate::failure::Failure;
+use crate::log::ClientLog;
 use crate::run;
 use crate::{say, signals, terminal};
 
@@ -42,6 +43,7 @@ pub(crate) struct Start {
 
 /// `goldcrest run --api-sock`.
 pub(crate) fn run(options: &RunOptions) -> Result<u8, Failure> {
+    options.log.begin(&options.api.id, &[])?;
     let ApiOptions {
         api_sock,
         id,
@@ -76,7 +78,7 @@ pub(crate) fn start(start: Start) -> Result<u8, Failure> {
     let kvm = Kvm::open().map_err(MonitorError::from)?;
     let (runner, launcher) = Runner::new(around)
         .map_err(|source| Failure::failed("cannot wait for requests", source))?;
-    let mut controller = Controller::new(runner, start.id.as_str());
+    let mut controller = Controller::new(runner, start.id.as_str()).with_logs(Box::new(ClientLog));
     let observed = VmConfiguration {
         logger: start.logger,
         metrics: start.metrics,

@@ -13,9 +13,11 @@ use goldcrest_monitor::{
 };
 
 use crate::clone_args::CloneOptions;
+use crate::log::LogOptions;
 use crate::metrics::MetricsOption;
 use crate::mmds::MmdsOptions;
 use crate::snapshot_args::SnapshotCommand;
+use crate::top::TopOptions;
 
 /// A micro-hypervisor: boots unikernels and Linux on KVM in milliseconds.
 ///
@@ -83,6 +85,7 @@ Examples:
   goldcrest run --disk debian.img                 boot what is on a disk
   goldcrest run --api-sock vm.sock                wait for programs to describe and start a machine
   goldcrest ctl -s vm.sock status                 what does the machine do?
+  goldcrest top                                   what do all of them do?
 ";
 
 const RUN_EXAMPLES: &str = "\
@@ -134,6 +137,11 @@ pub(crate) enum Command {
     },
     #[command(about = CLONE_ABOUT)]
     Clone(Box<CloneOptions>),
+    /// Show this host's machines, and what they do, until `q` is typed
+    ///
+    /// They are the processes of this program that this user may look at. What machines do inside is known of those that
+    /// were started with --api-sock.
+    Top(TopOptions),
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,
     /// Print a completion script for a shell
@@ -323,6 +331,9 @@ pub(crate) struct RunOptions {
     /// Take all guest RAM from the host at the start
     #[arg(long)]
     pub(crate) prefault: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 
     #[command(flatten)]
     pub(crate) api: ApiOptions,

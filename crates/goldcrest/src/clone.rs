@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid};
 
+use crate::api::DEFAULT_ID;
 use crate::clone_args::CloneOptions;
 use crate::failure::Failure;
 use crate::prefixed::Prefixed;
@@ -25,6 +26,7 @@ const SIGNALLED: i32 = 128;
 
 /// Makes machines from a snapshot, and runs them to their ends.
 pub(crate) fn clone(options: &CloneOptions) -> Result<u8, Failure> {
+    options.restore.log.begin(DEFAULT_ID, &[])?;
     let files = SnapshotFiles::in_directory(&options.restore.directory);
     let template = Template::open(&files).map_err(MonitorError::from)?;
     let kvm = Kvm::open().map_err(MonitorError::from)?;

@@ -177,7 +177,7 @@ fn call(socket: &Path, method: &str, path: &str, body: &str) -> Result<String, F
 }
 
 /// The status and the body of an answer, after which the connection ends.
-fn parse(answer: &[u8]) -> Result<(u16, String), Failure> {
+pub(crate) fn parse(answer: &[u8]) -> Result<(u16, String), Failure> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(answer) {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use goldcrest_api::Fault;
 use goldcrest_boot::BootError;
 use goldcrest_monitor::MonitorError;
 use goldcrest_monitor::memory::MemoryError;
@@ -81,15 +82,5 @@ impl From<MonitorError> for Failure {
 
 /// An error and what caused it, each once.
 fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let cause = source.to_string();
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        next = source.source();
-    }
-    text
+    Fault::of(error).to_string()
 }

@@ -1,18 +1,16 @@
 //! The tool under the name `firecracker`: programs that start Firecracker start this then, with the arguments that they
 //! have for it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use goldcrest_api::FIRECRACKER_VERSION;
 use goldcrest_api::model::{Level, Logger, Metrics};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::api::{self, Start};
 use crate::failure::Failure;
+use crate::log::level;
 
 /// Starts machines by Firecracker's API: Goldcrest under Firecracker's name
 #[derive(Debug, Parser)]
@@ -50,12 +48,12 @@ struct Args {
     #[arg(long)]
     show_level: bool,
 
-    /// Not heeded: lines come from requests
+    /// Lines say where in the source they come from
     #[arg(long)]
     show_log_origin: bool,
 
-    /// Not heeded: lines come from requests
-    #[arg(long)]
+    /// Log what modules whose path begins so do, and nothing else
+    #[arg(long, value_name = "PATH")]
     module: Option<String>,
 
     /// Write metrics to this file
@@ -95,15 +93,17 @@ struct Args {
     version: bool,
 }
 
-fn level(text: &str) -> Result<Level, ValueError> {
-    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    Level::deserialize(deserializer)
-}
-
 /// Whether the tool was called so.
 pub(crate) fn is_called(name: Option<&OsStr>) -> bool {
     let name = name.and_then(|name| Path::new(name).file_name());
     name.is_some_and(|name| name == "firecracker")
+}
+
+/// The name and the socket of the machine that arguments are for; nothing if they are for something else.
+pub(crate) fn machine(arguments: &[OsString]) -> Option<(String, Option<PathBuf>)> {
+    let args = Args::try_parse_from(arguments).ok()?;
+    let socket = (!args.no_api).then_some(args.api_sock);
+    (!args.version).then_some((args.id, socket))
 }
 
 /// Does what the arguments say.
@@ -145,8 +145,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-        assert_eq!(level("warn"), Ok(Level::Warning));
-        assert!(level("loud").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod entry;
 mod failure;
 mod firecracker;
 mod inspect;
+mod log;
 mod metrics;
 mod mmds;
 mod prefixed;
@@ -24,6 +25,7 @@ mod snapshot;
 mod snapshot_args;
 mod terminal;
 mod timeline;
+mod top;
 
 use clap::CommandFactory;
 
@@ -46,6 +48,7 @@ fn tool() -> u8 {
         false => command(&Args::read(), main_reached),
     };
     terminal::restore();
+    log::end();
     match result {
         Ok(status) => status,
         Err(failure) => {
@@ -63,6 +66,7 @@ fn command(args: &Args, main_reached: MainReached) -> Result<u8, Failure> {
         Some(Command::Ctl { api_sock, request }) => ctl::ctl(api_sock, request),
         Some(Command::Snapshot { command }) => snapshot::snapshot(command),
         Some(Command::Clone(options)) => clone::clone(options),
+        Some(Command::Top(options)) => top::top(options),
         Some(Command::Doctor) => doctor::doctor(),
         Some(Command::Completions { shell }) => completions(*shell),
         Some(Command::Man { command }) => man(command.as_deref()),

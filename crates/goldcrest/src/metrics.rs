@@ -103,6 +103,8 @@ impl MetricsLog {
     /// Writes from now on, until what this gives is dropped: also a line then.
     pub(crate) fn begin(self, control: Arc<Control>) -> Result<Reporter, Failure> {
         let Self { file, path, every } = self;
+        // What costs something is measured from when it is first asked for.
+        let _ = control.metrics();
         let lines = Lines {
             file,
             path,

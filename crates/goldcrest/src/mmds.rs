@@ -19,7 +19,7 @@ pub(crate) struct MmdsOptions {
     mmds: Option<PathBuf>,
 
     /// How the guest reads it: with v2 only with a token, which it asks for first
-    #[arg(long, value_name = "v1|v2", default_value_t = MmdsVersion::V1, requires = "mmds")]
+    #[arg(long, value_name = "v1|v2", default_value = "v1", requires = "mmds")]
     mmds_version: MmdsVersion,
 
     /// Where the guest reads it instead: another link-local address

@@ -84,6 +84,7 @@ fn configure(options: &RunOptions) -> Result<(MachineConfig, Option<MetricsLog>)
     }
     let metrics = options.metrics.as_ref();
     let metrics = metrics.map(|log| log.open(&taken)).transpose()?;
+    options.log.begin(&options.api.id, &taken)?;
     let control = Arc::default();
     let virtio = devices::virtio(options, &image, &taken, &control)?;
     let name = match (options.machine, &options.image) {
@@ -143,7 +144,7 @@ fn modules(options: &RunOptions) -> Result<Vec<Module>, BootError> {
     modules.collect()
 }
 
-fn memory_config(options: &RunOptions) -> MemoryConfig {
+pub(crate) fn memory_config(options: &RunOptions) -> MemoryConfig {
     MemoryConfig {
         size: options
             .memory
@@ -211,9 +212,8 @@ pub(crate) fn create_log(path: &Path, taken: &[Metadata]) -> io::Result<File> {
         .create(true)
         .truncate(false)
         .open(path)?;
-    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     let metadata = log.metadata()?;
-    if taken.iter().any(|file| same(file, &metadata)) {
+    if is_one_of(&metadata, taken) {
         return Err(io::Error::other(
             "it is the guest's image or disk; choose another file",
         ));
@@ -223,6 +223,12 @@ pub(crate) fn create_log(path: &Path, taken: &[Metadata]) -> io::Result<File> {
         log.set_len(0)?;
     }
     Ok(log)
+}
+
+/// Whether a file is one of those that are `taken`.
+pub(crate) fn is_one_of(file: &Metadata, taken: &[Metadata]) -> bool {
+    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    taken.iter().any(|other| same(other, file))
 }
 
 /// A file, pipe or terminal for output, in which no write blocks for long: a machine that is to end must not wait for

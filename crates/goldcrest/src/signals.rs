@@ -40,6 +40,16 @@ pub(crate) fn stop_all_on_signals(controls: Vec<Arc<Control>>) -> Result<(), Fai
     handle(SIGPIPE, ignore)
 }
 
+/// What is called when the process is to end, where it has no machine.
+static AT_END: OnceLock<fn()> = OnceLock::new();
+
+/// As [`stop_on_signals`], of a process that has no machine: the signals that end it call this instead.
+pub(crate) fn call_at_end(call: fn()) -> Result<(), Failure> {
+    let set = AT_END.set(call);
+    debug_assert!(set.is_ok(), "once in a process");
+    stop_all_on_signals(Vec::new())
+}
+
 /// Has every signal that would end or stop the process put the terminal back first.
 pub(crate) fn guard_terminal() -> Result<(), Failure> {
     for signal in [SIGALRM, SIGXCPU] {
@@ -61,6 +71,9 @@ fn controls() -> &'static [Arc<Control>] {
 }
 
 extern "C" fn stop(number: c_int, _: *mut siginfo_t, _: *mut c_void) {
+    if let Some(call) = AT_END.get() {
+        call();
+    }
     for control in controls() {
         control.stop(StopReason::Signal(u8::try_from(number).unwrap_or(0)));
     }

@@ -10,6 +10,7 @@ use goldcrest_monitor::{
 };
 use goldcrest_vcpu::kvm::Kvm;
 
+use crate::api::DEFAULT_ID;
 use crate::failure::Failure;
 use crate::run::{serial, status_of};
 use crate::snapshot_args::{RestoreOptions, SnapshotCommand};
@@ -35,6 +36,7 @@ pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
 }
 
 fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
+    options.log.begin(DEFAULT_ID, &[])?;
     let (output, input) = serial(&options.serial, &[])?;
     let files = SnapshotFiles::in_directory(&options.directory);
     let config = RestoreConfig {

@@ -8,6 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use goldcrest_monitor::WallClock;
 
 use crate::args::{RESTORE_ABOUT, seconds};
+use crate::log::LogOptions;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -85,6 +86,9 @@ pub(crate) struct RestoreOptions {
     /// End the guest after so many seconds, with status 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,11 +1,11 @@
 //! The terminal: raw while a guest listens to it, and as it was when the tool ends, however it ends.
 
-use std::io::{IsTerminal, stdin};
+use std::io::{IsTerminal, stdin, stdout};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{getpgrp, tcgetpgrp};
+use nix::unistd::{getpgrp, tcgetpgrp, write};
 use vmm_sys_util::signal::block_signal;
 
 /// How the terminal was before it was first made raw.
@@ -50,8 +50,31 @@ pub(crate) fn make_raw() {
     );
 }
 
+/// Whether the screen is another than what stands there before and afterwards.
+static SCREEN: AtomicBool = AtomicBool::new(false);
+/// The terminal's other screen, without a cursor; and back (xterm's private modes 1049 and 25).
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
+const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+
+/// Has what is written fill a screen of its own, until the terminal is put back.
+pub(crate) fn enter_screen() {
+    if !SCREEN.swap(true, Ordering::SeqCst) {
+        let _ = write(stdout(), ENTER);
+    }
+}
+
+/// Columns and lines of the terminal.
+pub(crate) fn size() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
+    let known = size.ws_col > 0 && size.ws_row > 0;
+    known.then_some((size.ws_col.into(), size.ws_row.into()))
+}
+
 /// Puts the terminal back as it was. Takes no lock: signal handlers call it too.
 pub(crate) fn restore() {
+    if SCREEN.swap(false, Ordering::SeqCst) {
+        let _ = write(stdout(), LEAVE);
+    }
     if RAW.swap(false, Ordering::SeqCst)
         && let Some(before) = SAVED.get()
     {

@@ -344,7 +344,12 @@ fn the_api_has_a_thread_when_it_is_asked_for_and_not_otherwise() {
     assert!(!running.threads().contains(&"api\n".into()));
     drop(running);
     let served = serve(&[]);
-    assert!(served.running.threads().contains(&"api\n".into()));
+    let begun = Instant::now();
+    // Its socket is there before it is.
+    while !served.running.threads().contains(&"api\n".into()) {
+        assert!(begun.elapsed() < SOON, "there is no such thread");
+        sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -432,7 +437,7 @@ fn devices_are_configured_and_changed() {
     );
     assert_contains(
         &fs::read_to_string(&log).unwrap(),
-        &["PUT /actions: done", "is not a multiple"],
+        &["method=PUT path=/actions status=204", "is not a multiple"],
     );
     assert_eq!(fs::read_to_string(&serial).unwrap(), ">");
     let config: Value = serde_json::from_str(&served.ctl(&["get", "/vm/config"]).unwrap()).unwrap();
@@ -461,6 +466,13 @@ fn a_machine_is_saved_and_goes_on_in_another_process() {
             &json!({ "rate_limiter": { "ops": { "size": 5, "refill_time": 100 } } }),
         )
         .unwrap();
+    let card = json!({ "iface_id": "eth0", "host_dev_name": "goldcrest:user" });
+    first.put("/network-interfaces/eth0", &card).unwrap();
+    let metadata = json!({
+        "network_interfaces": ["eth0"], "version": "V2", "ipv4_address": "169.254.7.7",
+    });
+    first.put("/mmds/config", &metadata).unwrap();
+    first.put("/mmds", &json!({ "secret": "s" })).unwrap();
     first.boot(&guests::chatty(), "");
     first.goes_on();
     let rate = json!({ "drive_id": "data", "rate_limiter": { "ops": { "size": 50, "refill_time": 1000 } } });
@@ -518,6 +530,16 @@ fn a_machine_is_saved_and_goes_on_in_another_process() {
         json!({ "size": 50, "one_time_burst": null, "refill_time": 1000 })
     );
     assert_eq!(config["entropy"]["rate_limiter"]["ops"]["size"], 5);
+    // The metadata service is as it was, and has nothing to tell until it is told.
+    assert_eq!(
+        config["mmds-config"],
+        json!({
+            "version": "V2", "network_interfaces": ["eth0"], "ipv4_address": "169.254.7.7",
+            "imds_compat": false,
+        })
+    );
+    assert_eq!(second.ctl(&["get", "/mmds"]).unwrap().trim(), "{}");
+    second.put("/mmds", &json!({ "a": "b" })).unwrap();
     second
         .ctl(&["patch", "/drives/data", &rate.to_string()])
         .unwrap();
@@ -528,6 +550,64 @@ fn a_machine_is_saved_and_goes_on_in_another_process() {
     );
     second.ctl(&["stop"]).unwrap();
     second.finish().expect(0);
+}
+
+#[test]
+fn a_template_of_processors_is_applied_or_refused_by_name() {
+    if skip_without_kvm() {
+        return;
+    }
+    let served = serve(&[]);
+    let image = guests::chatty();
+    served
+        .put("/boot-source", &json!({ "kernel_image_path": &*image }))
+        .unwrap();
+    let template = |leaf: &str, msr: &str| {
+        json!({
+            "cpuid_modifiers": [{ "leaf": leaf, "subleaf": "0x0", "flags": 0,
+                "modifiers": [{ "register": "ecx", "bitmap": "0bx0" }] }],
+            "msr_modifiers": [{ "addr": msr, "bitmap": "0b0xxx" }],
+        })
+    };
+    for (leaf, msr, why) in [
+        ("0x40ff0000", "0x174", "no CPUID leaf 0x40ff0000"),
+        ("0x1", "0x12345678", "0x12345678"),
+    ] {
+        served.put("/cpu-config", &template(leaf, msr)).unwrap();
+        let refused = served.ctl(&["start"]).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(served.state(), "Not started");
+    }
+    served
+        .put("/cpu-config", &template("0x1", "0x174"))
+        .unwrap();
+    served.ctl(&["start"]).unwrap();
+    served.goes_on();
+    served.ctl(&["stop"]).unwrap();
+    served.finish().expect(0);
+}
+
+#[test]
+fn ctrl_alt_del_reaches_a_guest_that_reads_its_keyboard() {
+    if skip_without_kvm() {
+        return;
+    }
+    let mut served = serve(&[]);
+    let press = |served: &Served| {
+        let action = json!({ "action_type": "SendCtrlAltDel" });
+        served.put("/actions", &action)
+    };
+    assert!(press(&served).is_err(), "it is not started");
+    served.boot(&guests::typist(), "");
+    served.running.wait_for(">");
+    press(&served).unwrap();
+    // Scan codes, of which the guest prints seven bits each: pressed, then released.
+    let keys = "\x14\x11\x60\x71\x60\x70\x71\x70\x11\x70\x14";
+    served.running.wait_for(keys);
+    press(&served).unwrap();
+    served.running.wait_for(&format!("{keys}{keys}"));
+    served.ctl(&["stop"]).unwrap();
+    served.finish().expect(0);
 }
 
 #[test]

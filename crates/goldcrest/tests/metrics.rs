@@ -68,6 +68,11 @@ fn requests_of_disks_are_counted_by_the_second_and_in_all() {
         "{last}"
     );
     assert_eq!((number("misuses"), number("failures")), (0, 0), "{last}");
+    let latency = &last["latency"];
+    assert!(latency["count"].as_u64().unwrap() >= 2, "{last}");
+    let buckets = latency["buckets"].as_array().unwrap();
+    let in_buckets: u64 = buckets.iter().map(|pair| pair[1].as_u64().unwrap()).sum();
+    assert_eq!(Some(in_buckets), latency["count"].as_u64());
     let requests = lines
         .iter()
         .map(|line| line["devices"][0]["requests"].as_u64().unwrap_or(0));

@@ -283,3 +283,23 @@ fn in_the_background_a_guest_runs_without_input() {
     terminal.start(&shell).finish().soon().expect(5);
     assert!(terminal.is_as_before());
 }
+
+#[test]
+fn a_live_table_leaves_the_terminal_as_it_was() {
+    for how in ["q", "\x03", ""] {
+        let mut terminal = Terminal::new();
+        let mut tool = goldcrest();
+        tool.arg("top");
+        let running = terminal.start(&tool);
+        terminal.wait_for("\x1b[?1049h");
+        terminal.wait_for("PID");
+        assert!(terminal.is_raw());
+        match how {
+            "" => running.signal(Signal::SIGTERM),
+            keys => terminal.type_keys(keys),
+        }
+        terminal.wait_for("\x1b[?1049l");
+        running.finish().expect(0);
+        assert!(terminal.is_as_before(), "{how:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The host's side of devices of a machine that runs: what can be asked of them and changed.
 
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use goldcrest_rate_limiter::RateConfig;
@@ -24,6 +25,9 @@ pub enum DeviceAccessError {
         /// Where, among all virtio devices.
         index: usize,
     },
+    /// A keyboard has no room for more keys.
+    #[error("the guest does not read its keyboard: there is no room for more keys")]
+    Keyboard,
     /// A disk cannot be in that file.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -93,7 +97,7 @@ impl Control {
             },
         )?;
         self.revise(index, |description| {
-            if let Description::Net(config) = description {
+            if let Description::Net { config, .. } = description {
                 config.rx_rate = receive.unwrap_or(config.rx_rate);
                 config.tx_rate = send.unwrap_or(config.tx_rate);
             }
@@ -116,6 +120,22 @@ impl Control {
             }
         });
         Ok(())
+    }
+
+    /// Presses and releases Ctrl, Alt and Del on the guest's keyboard.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceAccessError::Keyboard`] if the guest does not read what it types, or there is no machine.
+    pub fn press_ctrl_alt_del(&self) -> Result<(), DeviceAccessError> {
+        let pressed = self.board().is_some_and(|board| {
+            let mut keyboard = board.i8042.lock().unwrap_or_else(PoisonError::into_inner);
+            keyboard.press_ctrl_alt_del()
+        });
+        match pressed {
+            true => Ok(()),
+            false => Err(DeviceAccessError::Keyboard),
+        }
     }
 
     /// Asks a guest for statistics of its memory so often, through its balloon.

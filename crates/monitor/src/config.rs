@@ -9,7 +9,7 @@ use goldcrest_boot::{Announce, Image, Module, Protocol};
 use goldcrest_chipset::Output;
 use goldcrest_memory::MemoryConfig;
 
-use crate::{Control, CustomDevice, Solo5Config, Timeline, VirtioConfig};
+use crate::{Control, CpuTemplate, CustomDevice, Solo5Config, Timeline, VirtioConfig};
 
 /// A machine, before it exists.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct MachineConfig {
     pub memory: MemoryConfig,
     /// How many CPUs.
     pub cpus: u32,
+    /// What of the host's processor the guest sees otherwise.
+    pub cpu_template: CpuTemplate,
     /// Where the serial port's and the console's bytes go.
     pub output: Output,
     /// Where the serial port's input comes from.
@@ -65,6 +67,7 @@ impl MachineConfig {
             protocol: None,
             memory: MemoryConfig::default(),
             cpus: 1,
+            cpu_template: CpuTemplate::default(),
             output: Output::discard(),
             input: None,
             devices: Vec::new(),
@@ -114,6 +117,7 @@ impl Notice {
 
     /// Tells a line.
     pub fn say(&self, line: &str) {
+        tracing::warn!("{line}");
         (self.0)(line);
     }
 }

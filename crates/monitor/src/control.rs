@@ -174,6 +174,7 @@ impl Control {
                 .wait_while(pause, |p| p.wanted && p.waiting < p.running)
                 .unwrap_or_else(PoisonError::into_inner),
         );
+        tracing::info!("the machine is paused");
     }
 
     /// As [`pause`](Self::pause), for so long at most: whether it is paused. If not, it goes on as if nothing had been asked.
@@ -196,6 +197,10 @@ impl Control {
             drop(pause);
             self.changed.notify_all();
         }
+        match waited.timed_out() {
+            true => tracing::warn!(?limit, "the machine does not pause"),
+            false => tracing::info!("the machine is paused"),
+        }
         !waited.timed_out()
     }
 
@@ -205,6 +210,7 @@ impl Control {
         let mut pause = self.lock_pause();
         if pause.wanted {
             self.counters.pauses.end();
+            tracing::info!("the machine goes on");
         }
         pause.wanted = false;
         drop(pause);
@@ -245,7 +251,12 @@ impl Control {
         let _one_at_a_time = self.snapshots.lock();
         let subject = self.subject().ok_or(SnapshotError::NotRunning)?;
         let hold = self.hold(subject.cpus)?;
-        take(&subject, &hold, files, kind)
+        let taken = take(&subject, &hold, files, kind);
+        match &taken {
+            Ok(_) => tracing::info!(state = %files.state.display(), ?kind, "a snapshot is taken"),
+            Err(error) => tracing::error!(%error, "a snapshot cannot be taken"),
+        }
+        taken
     }
 
     /// Keeps the CPUs, all of which wait, from running on.

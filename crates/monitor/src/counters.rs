@@ -4,14 +4,14 @@
 //! to by an instruction, in no order with anything else, so that some of those that are read together may be a little
 //! later than others.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use goldcrest_vcpu::{Exit, VcpuError};
 
 use crate::cpu::Board;
-use crate::{DeviceMetrics, Metrics};
+use crate::{DeviceMetrics, Histogram, Metrics};
 
 /// One more.
 #[inline]
@@ -77,6 +77,8 @@ pub(crate) struct Counters {
     /// Of machines that have ended: accesses to ports and to memory, and doorbells.
     misses: [AtomicU64; 3],
     begun: OnceLock<Instant>,
+    /// Somebody has asked for metrics: what costs something is measured, too.
+    asked: Arc<AtomicBool>,
     machine: Mutex<Parts>,
 }
 
@@ -119,6 +121,7 @@ impl Counters {
             _ => {
                 let device = Arc::new(DeviceCounters {
                     name: name.into(),
+                    asked: self.asked.clone(),
                     ..DeviceCounters::default()
                 });
                 parts.devices.truncate(index);
@@ -130,6 +133,7 @@ impl Counters {
 
     /// All of them, as they are.
     pub(crate) fn metrics(&self) -> Metrics {
+        self.asked.store(true, Ordering::Relaxed);
         let parts = self.lock();
         // Not for longer than the lock is held: whoever ends the machine must be the last to have it.
         let live = parts.board.upgrade().map_or([0; 3], |board| board.misses());
@@ -206,9 +210,23 @@ pub(crate) struct DeviceCounters {
     pub(crate) turns: AtomicU64,
     /// Chains, bytes read, bytes written, misuses, failures.
     done: [AtomicU64; 5],
+    asked: Arc<AtomicBool>,
+    latency: Histogram,
 }
 
 impl DeviceCounters {
+    /// A request begins: now, if it is to be known how long it takes.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.asked.load(Ordering::Relaxed).then(Instant::now)
+    }
+
+    /// A request that began then is over.
+    pub(crate) fn end(&self, begun: Option<Instant>) {
+        if let Some(begun) = begun {
+            self.latency.record(begun.elapsed());
+        }
+    }
+
     /// Adds what has come to `before`.
     pub(crate) fn add(&self, before: &[u64; 5], now: &[u64; 5]) {
         for (counter, (before, now)) in self.done.iter().zip(before.iter().zip(now)) {
@@ -216,6 +234,11 @@ impl DeviceCounters {
                 counter.fetch_add(now.wrapping_sub(*before), Ordering::Relaxed);
             }
         }
+    }
+
+    /// What it is.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn metrics(&self) -> DeviceMetrics {
@@ -230,6 +253,7 @@ impl DeviceCounters {
             bytes_written: get(written),
             misuses: get(misuses),
             failures: get(failures),
+            latency: Some(self.latency.metrics()).filter(|latency| latency.count > 0),
         }
     }
 }
@@ -275,6 +299,20 @@ mod tests {
         // Another machine by the same control.
         counters.device(0, "disk");
         assert_eq!(counters.metrics().devices.len(), 1);
+    }
+
+    #[test]
+    fn requests_are_timed_once_somebody_has_asked() {
+        let counters = Counters::default();
+        let disk = counters.device(0, "disk");
+        assert!(disk.begin().is_none());
+        disk.end(None);
+        assert_eq!(counters.metrics().devices[0].latency, None);
+        let begun = disk.begin();
+        assert!(begun.is_some());
+        disk.end(begun);
+        let latency = counters.metrics().devices[0].latency.clone();
+        assert_eq!(latency.unwrap().count, 1);
     }
 
     #[test]

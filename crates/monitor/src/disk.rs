@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use goldcrest_rate_limiter::RateConfig;
 use goldcrest_virtio_blk::spec::request::ID_SIZE;
@@ -13,6 +15,7 @@ use goldcrest_virtio_blk::{
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemoryMmap;
 
+use crate::counters::DeviceCounters;
 use crate::options::{OptionError, parts};
 use crate::snapshot::{Description, path_bytes};
 use crate::{DeviceFailure, Notice, VirtioConfig};
@@ -77,6 +80,29 @@ pub(crate) struct Noticing {
     config: FileDiskConfig,
     name: String,
     notice: Notice,
+    timing: Timing,
+}
+
+/// When requests that are under way began, by their tokens, if that is measured.
+#[derive(Default)]
+struct Timing {
+    counters: Arc<DeviceCounters>,
+    begun: Vec<Option<Instant>>,
+}
+
+impl Timing {
+    fn pending(&mut self, token: u32, begun: Option<Instant>) {
+        let index = usize::try_from(token).unwrap_or(usize::MAX);
+        if let Some(place) = self.begun.get_mut(index) {
+            *place = begun;
+        }
+    }
+
+    fn over(&mut self, token: u32) {
+        let index = usize::try_from(token).unwrap_or(usize::MAX);
+        let begun = self.begun.get_mut(index).and_then(Option::take);
+        self.counters.end(begun);
+    }
 }
 
 impl Noticing {
@@ -86,6 +112,7 @@ impl Noticing {
             disk: FileDisk::open(config.clone())?,
             config,
             notice,
+            timing: Timing::default(),
         })
     }
 
@@ -95,7 +122,14 @@ impl Noticing {
             path: path.to_owned(),
             ..self.config.clone()
         };
-        Self::open(config, self.notice.clone())
+        let mut other = Self::open(config, self.notice.clone())?;
+        other.count_in(self.timing.counters.clone());
+        Ok(other)
+    }
+
+    /// Has the time that requests take counted there.
+    pub(crate) fn count_in(&mut self, counters: Arc<DeviceCounters>) {
+        self.timing.counters = counters;
     }
 
     pub(crate) fn is_in(&self, path: &Path) -> bool {
@@ -118,6 +152,8 @@ impl Backend for Noticing {
 
     fn attach(&mut self, memory: &GuestMemoryMmap, depth: u32) {
         self.disk.attach(memory, depth);
+        let depth = usize::try_from(depth).unwrap_or(0);
+        self.timing.begun = vec![None; depth];
         if let Access::Waiting(Some(why)) = self.disk.access() {
             let name = &self.name;
             self.notice.say(&format!(
@@ -127,7 +163,14 @@ impl Backend for Noticing {
     }
 
     fn start(&mut self, operation: &Operation<'_>, token: u32) -> Start {
-        self.disk.start(operation, token)
+        let begun = self.timing.counters.begin();
+        let start = self.disk.start(operation, token);
+        match start {
+            Start::Done(_) => self.timing.counters.end(begun),
+            Start::Pending => self.timing.pending(token, begun),
+            Start::Full => {}
+        }
+        start
     }
 
     fn submit(&mut self) -> bool {
@@ -135,7 +178,11 @@ impl Backend for Noticing {
     }
 
     fn completions(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> bool {
-        self.disk.completions(complete)
+        let Self { disk, timing, .. } = self;
+        disk.completions(&mut |token, result| {
+            timing.over(token);
+            complete(token, result);
+        })
     }
 
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -143,10 +190,15 @@ impl Backend for Noticing {
     }
 
     fn wait_all(&mut self, complete: &mut dyn FnMut(u32, io::Result<()>)) -> io::Result<()> {
-        self.disk.wait_all(complete)
+        let Self { disk, timing, .. } = self;
+        disk.wait_all(&mut |token, result| {
+            timing.over(token);
+            complete(token, result);
+        })
     }
 
     fn reset(&mut self) {
+        self.timing.begun.fill(None);
         self.disk.reset();
     }
 }

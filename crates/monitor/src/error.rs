@@ -62,6 +62,16 @@ pub enum MonitorError {
         /// How many are possible.
         max: u32,
     },
+    /// A template that changes what this processor does not have.
+    #[error(
+        "the processor has no CPUID leaf {leaf:#x}, subleaf {subleaf:#x}, that a template could change"
+    )]
+    CpuidLeaf {
+        /// The leaf.
+        leaf: u32,
+        /// The subleaf.
+        subleaf: u32,
+    },
     /// A snapshot could not be restored.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),

@@ -56,7 +56,7 @@ impl From<Option<Description>> for InventoryDevice {
     fn from(description: Option<Description>) -> Self {
         match description {
             Some(Description::Disk { config, .. }) => Self::Disk(config),
-            Some(Description::Net(config)) => Self::Net(config),
+            Some(Description::Net { config, .. }) => Self::Net(config),
             Some(Description::Vsock(sockets)) => Self::Vsock(sockets.into()),
             Some(Description::Balloon(config)) => Self::Balloon(config),
             Some(Description::Entropy(rate)) => Self::Entropy(rate),

@@ -24,6 +24,8 @@
 //! A [`CustomDevice`] is put into a machine by [`MachineConfig::devices`]; `examples/custom-device` has one.
 //! [`Control`] stops or pauses a machine from another thread or a signal handler.
 //!
+//! What happens is told by events of the crate `tracing`: for [`GUEST`] see there.
+//!
 //! # A hostile guest
 //!
 //! can end its own machine and nothing else: whatever it does comes back as an [`Outcome`]. Its serial input is bounded
@@ -38,12 +40,14 @@ mod console;
 mod control;
 mod counters;
 mod cpu;
+mod cpu_template;
 mod custom;
 mod device_loop;
 mod disk;
 mod error;
 mod events;
 mod generation;
+mod histogram;
 mod hypercalls;
 mod input;
 mod inventory;
@@ -67,11 +71,13 @@ pub use balloon::{balloon_device, parse_balloon};
 pub use config::{Input, MachineConfig, MachineKind, Notice, OnReset};
 pub use console::{ConsoleConfig, ConsolePort, console_device};
 pub use control::{Control, StopReason};
+pub use cpu_template::{CpuTemplate, CpuidChange, CpuidRegister, MsrChange};
 pub use custom::{CustomDevice, Place, Wiring};
 pub use disk::DiskConfig;
 pub use error::MonitorError;
 /// By which a memory file is known.
 pub use goldcrest_memory::image::ImageId;
+pub use histogram::{Histogram, LatencyMetrics};
 pub use inventory::{Inventory, InventoryDevice};
 pub use machine::{Machine, run};
 pub use metrics::{DeviceMetrics, Metrics};
@@ -100,6 +106,10 @@ pub use goldcrest_mmds::{Mmds, MmdsConfig, MmdsError, MmdsVersion};
 pub use goldcrest_virtio_balloon::BalloonConfig;
 /// Sockets of a guest's.
 pub use goldcrest_virtio_vsock::VsockConfig;
+
+/// The target of those of this crate's events (by the crate `tracing`) that a guest can cause as often as it likes: who
+/// writes them down must not write all of them.
+pub const GUEST: &str = "goldcrest::guest";
 
 /// The README's monitor of 30 lines compiles.
 #[cfg(doctest)]

@@ -28,9 +28,9 @@ use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
 use crate::snapshot::{MachineState, Saved, Subject};
 use crate::{
-    Control, CustomDevice, ImageId, Input, Inventory, MachineConfig, MachineKind, MonitorError,
-    OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring, generation,
-    solo5, test_machine, virtio,
+    Control, CustomDevice, GUEST, ImageId, Input, Inventory, MachineConfig, MachineKind,
+    MonitorError, OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring,
+    generation, solo5, test_machine, virtio,
 };
 
 pub(crate) use body::Body;
@@ -53,10 +53,15 @@ pub fn run<H: Hypervisor>(hypervisor: &H, config: &MachineConfig) -> Result<Outc
         // A guest that resets itself again and again has no more time for it.
         let left = config.timeout.map(|t| t.saturating_sub(begun.elapsed()));
         match Machine::new(hypervisor, config)?.run_for(left)? {
-            Outcome::Reset if config.on_reset == OnReset::Reboot => {}
+            Outcome::Reset if config.on_reset == OnReset::Reboot => {
+                tracing::info!(target: GUEST, "the guest resets its machine: it is made anew");
+            }
             // A triple fault resets a PC, and kernels use it so.
             Outcome::Crashed { exit, .. }
-                if exit == Exit::Shutdown && config.on_reset == OnReset::Reboot => {}
+                if exit == Exit::Shutdown && config.on_reset == OnReset::Reboot =>
+            {
+                tracing::info!(target: GUEST, "a triple fault resets the machine: it is made anew");
+            }
             outcome => return Ok(outcome),
         }
     }
@@ -109,14 +114,19 @@ impl<V: Vm> Machine<V> {
         let hardware = hardware(config, &mmio, &solo5);
         let loaded = load(config, &ram, &hardware, gigabyte_pages, tsc_khz)?;
         mark(Stage::ImageLoaded);
-        if loaded.cpuid || large || config.cpus > 1 {
-            let cpuid = hypervisor.cpuid()?;
+        let template = &config.cpu_template;
+        if loaded.cpuid || large || config.cpus > 1 || !template.is_empty() {
+            let mut cpuid = hypervisor.cpuid()?;
+            template.apply(&mut cpuid)?;
             for (id, vcpu) in (0..).zip(&mut vcpus) {
                 vcpu.set_cpuid(&cpuid.for_cpu(id, config.cpus))?;
             }
         }
         if let Some(vcpu) = vcpus.first_mut() {
             start(vcpu, &loaded, &ram)?;
+        }
+        for vcpu in &mut vcpus {
+            template.set_msrs(vcpu)?;
         }
         let hypercalls = hypercalls::devices(config, &ram, &loaded, attached)?;
         let ioapic = Ioapic::new(vm.msi_sink());
@@ -131,6 +141,13 @@ impl<V: Vm> Machine<V> {
         };
         let (board, events) = board(&fittings, &ram, &mmio, ioapic, hypercalls)?;
         mark(Stage::VcpuReady);
+        tracing::info!(
+            cpus = config.cpus,
+            memory_mib = config.memory.size >> 20,
+            devices = config.virtio.len(),
+            protocol = ?loaded.protocol,
+            "a machine is made"
+        );
         let vm = Arc::new(vm);
         Ok(Self {
             control: config.control.clone(),
@@ -224,6 +241,13 @@ impl<V: Vm> Machine<V> {
         if let Some(timeline) = &config.timeline {
             timeline.mark(Stage::VcpuReady);
         }
+        tracing::info!(
+            cpus,
+            memory_mib = memory.size >> 20,
+            devices = virtio.len(),
+            paused = config.paused,
+            "a machine is restored"
+        );
         Ok(Self {
             control: config.control.clone(),
             timeline: config.timeline.clone(),
@@ -299,8 +323,28 @@ impl<V: Vm> Machine<V> {
             timeline.mark(Stage::MachineEnded);
         }
         control.attach(Vec::new());
-        board.end.take().unwrap_or(Err(MonitorError::NoCpu))
+        let result = board.end.take().unwrap_or(Err(MonitorError::NoCpu));
+        tell_end(&result, board);
+        result
     }
+}
+
+/// Says how the machine has ended, and what found nobody in it.
+fn tell_end(result: &Result<Outcome, MonitorError>, board: &Board) {
+    let [port_misses, memory_misses, doorbell_rejected] = board.misses();
+    match result {
+        Ok(outcome @ (Outcome::Crashed { .. } | Outcome::Violation(_))) => {
+            tracing::warn!(%outcome, "the machine has ended");
+        }
+        Ok(outcome) => tracing::info!(%outcome, "the machine has ended"),
+        Err(error) => tracing::error!(%error, "the machine has failed"),
+    }
+    tracing::debug!(
+        port_misses,
+        memory_misses,
+        doorbell_rejected,
+        "accesses that no device is for"
+    );
 }
 
 fn create_vcpus<V: Vm>(vm: &V, count: u32) -> Result<Vec<V::Vcpu>, VcpuError> {
@@ -457,7 +501,8 @@ fn board(
     let doorbell = Doorbell::new(ram.memory().clone(), output);
     ports.add("serial", serial::RANGE, serial.clone())?;
     ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;
-    let (rtc, i8042) = (shared(Rtc::new(SystemClock)), shared(I8042::default()));
+    let rtc = shared(Rtc::new(SystemClock));
+    let i8042 = shared(I8042::new(isa.line(i8042::IRQ)));
     ports.add("rtc", rtc::RANGE, rtc.clone())?;
     ports.add("i8042", i8042::RANGE, i8042.clone())?;
     ports.add("power", power::RANGE, shared(Power::default()))?;

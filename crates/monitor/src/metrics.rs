@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
+use crate::LatencyMetrics;
+
 /// What a machine has done since its control was made, also before resets. All counts grow, but for the times they wrap.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -56,6 +58,10 @@ pub struct DeviceMetrics {
     pub misuses: u64,
     /// How often the device came to need a reset.
     pub failures: u64,
+    /// How long the host took for the requests of a disk that came after somebody had asked for metrics; nothing if there
+    /// were none, or it is no disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyMetrics>,
 }
 
 impl Metrics {
@@ -168,6 +174,28 @@ impl Metrics {
                     "{PREFIX}device_{name}_total{{device=\"{index}\",name=\"{label}\"}} {value}"
                 )?;
             }
+        }
+        self.write_latencies(out)
+    }
+
+    fn write_latencies(&self, out: &mut String) -> fmt::Result {
+        let devices = self.devices.iter().enumerate();
+        let mut timed = devices
+            .filter_map(|(index, device)| Some((index, &device.name, device.latency.as_ref()?)))
+            .peekable();
+        if timed.peek().is_none() {
+            return Ok(());
+        }
+        let name = "device_request_seconds";
+        head(
+            out,
+            name,
+            "histogram",
+            "Time that the host took for a request.",
+        )?;
+        for (index, device, latency) in timed {
+            let labels = format!("device=\"{index}\",name=\"{}\"", Label(device));
+            latency.write_prometheus(out, &format!("{PREFIX}{name}"), &labels)?;
         }
         Ok(())
     }

@@ -111,10 +111,13 @@ impl NetConfig {
             Some(mac) => mac,
             None => MacAddress::random()?,
         };
-        let description = Description::Net(Self {
-            mac: Some(mac),
-            ..self.clone()
-        });
+        let description = Description::Net {
+            config: Self {
+                mac: Some(mac),
+                ..self.clone()
+            },
+            metadata: self.mmds.as_ref().map(|mmds| mmds.config().into()),
+        };
         let card = CardConfig {
             mac: Some(mac),
             mtu: self.mtu,

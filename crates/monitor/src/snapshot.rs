@@ -13,7 +13,7 @@ mod store;
 mod subject;
 mod take;
 
-pub(crate) use description::{ConsoleEnd, Description, path_bytes};
+pub(crate) use description::{ConsoleEnd, Description, MetadataState, path_bytes};
 pub use error::SnapshotError;
 pub use files::{SnapshotFiles, SnapshotKind, SnapshotReport};
 pub use info::{DeviceInfo, SnapshotInfo};

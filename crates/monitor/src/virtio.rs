@@ -14,13 +14,15 @@ use goldcrest_rate_limiter::{MonotonicClock, RateConfig};
 use goldcrest_snapshot::{EnvelopeError, Part, Snapshot};
 use goldcrest_virtio::spec::mmio;
 use goldcrest_virtio::{Interrupt, Mmio, Served, VirtioDevice, Waits, Work, notified_queue};
+use goldcrest_virtio_blk::Block;
 use goldcrest_virtio_rng::{Entropy, HostSource};
 
-use crate::MonitorError;
 use crate::batching::Batching;
 use crate::counters::{Counters, DeviceCounters, count};
 use crate::device_loop::{DeviceLoop, Wanted};
+use crate::disk::Noticing;
 use crate::snapshot::{Description, Saver};
+use crate::{GUEST, MonitorError};
 
 /// Where the first device's registers are; each device has a page.
 const FIRST: u32 = 0xd000_0000;
@@ -147,7 +149,7 @@ pub(crate) fn attach(
 ) -> Result<Vec<Placed>, MonitorError> {
     let mut devices: Vec<Placed> = Vec::with_capacity(configs.len());
     for (index, (config, place)) in configs.iter().zip(announced).enumerate() {
-        let device = (config.make)(ram, isa.line(place.interrupt)).map_err(|source| {
+        let mut device = (config.make)(ram, isa.line(place.interrupt)).map_err(|source| {
             MonitorError::Device {
                 name: config.name.clone(),
                 source,
@@ -155,11 +157,22 @@ pub(crate) fn attach(
         })?;
         let range = Range::new(place.base.into(), place.len.into())?;
         let counters = counters.device(index, &config.name);
+        if let Some(disk) = device.inner().downcast_mut::<Block<Noticing>>() {
+            disk.backend_mut().count_in(counters.clone());
+        }
         let slot = Arc::new(Slot::new(device, events.clone(), counters));
         events.add(Arc::downgrade(&slot));
         bus.add(config.name.as_str(), range, shared(Registers(slot.clone())))?;
+        let id = config.id(&devices);
+        tracing::info!(
+            id,
+            name = config.name,
+            address = place.base,
+            interrupt = place.interrupt,
+            "a device is made"
+        );
         devices.push(Placed {
-            id: config.id(&devices),
+            id,
             saved: config.description.clone(),
             changed: Mutex::default(),
             slot,
@@ -537,6 +550,15 @@ impl Attached {
             bytes_written,
         } = self.device.served();
         let [misuses, failures] = self.device.mishaps();
+        let [_, _, _, misuses_before, failures_before] = self.counted;
+        if misuses != misuses_before {
+            let name = self.counters.name();
+            tracing::warn!(target: GUEST, name, "a driver did what it must not");
+        }
+        if failures != failures_before {
+            let name = self.counters.name();
+            tracing::warn!(target: GUEST, name, "a device came to need a reset");
+        }
         let now = [chains, bytes_read, bytes_written, misuses, failures];
         self.counters.add(&self.counted, &now);
         self.counted = now;

@@ -16,18 +16,22 @@ pub(crate) struct TokenBucket {
     per_second: i128,
     /// Full, in nano-tokens.
     full: i128,
+    /// What there can be at most: at the beginning.
+    most: i128,
     /// Nano-tokens; negative in debt.
     level: i128,
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// A full bucket, with what there is once on top.
     pub(crate) fn new(config: Bucket) -> Self {
         let full = to_level(config.burst);
+        let most = full + to_level(config.once);
         Self {
             per_second: i128::from(config.per_second.max(1)),
             full,
-            level: full,
+            most,
+            level: most,
         }
     }
 
@@ -35,11 +39,12 @@ impl TokenBucket {
         self.level
     }
 
-    pub(crate) fn full(&self) -> i128 {
-        self.full
+    /// The highest level that there can be.
+    pub(crate) fn most(&self) -> i128 {
+        self.most
     }
 
-    /// Sets a level, which must be from [`MIN_LEVEL`] to [`full`](Self::full).
+    /// Sets a level, which must be from [`MIN_LEVEL`] to [`most`](Self::most).
     pub(crate) fn set_level(&mut self, level: i128) {
         self.level = level;
     }
@@ -47,7 +52,10 @@ impl TokenBucket {
     pub(crate) fn fill(&mut self, elapsed: Duration) {
         let nanos = i128::try_from(elapsed.as_nanos()).unwrap_or(i128::MAX);
         let more = self.per_second.saturating_mul(nanos);
-        self.level = self.level.saturating_add(more).min(self.full);
+        // What there is once runs over, but nothing comes to it.
+        if self.level < self.full {
+            self.level = self.level.saturating_add(more).min(self.full);
+        }
     }
 
     /// How long until `cost` tokens can be taken; zero if now.

@@ -24,6 +24,8 @@ pub struct Bucket {
     pub per_second: u64,
     /// How many at once, after enough time without any. What is larger waits for all of it.
     pub burst: u64,
+    /// How many more at once, at the beginning: once they are taken, they do not come again.
+    pub once: u64,
 }
 
 impl Bucket {
@@ -32,6 +34,7 @@ impl Bucket {
         Self {
             per_second,
             burst: per_second,
+            once: 0,
         }
     }
 }
@@ -63,7 +66,8 @@ impl FromStr for RateConfig {
 }
 
 impl fmt::Display for RateConfig {
-    /// Writes what [`from_str`](Self::from_str) reads, in bytes; nothing where nothing is limited.
+    /// Writes what [`from_str`](Self::from_str) reads, in bytes; nothing where nothing is limited. What there is once has
+    /// no form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(bytes) = &self.bytes {
             write!(f, "{}/{}", bytes.per_second, bytes.burst)?;
@@ -111,6 +115,7 @@ fn parse_bucket(
     Ok(Bucket {
         per_second,
         burst: burst.map_or(Ok(per_second), positive)?,
+        once: 0,
     })
 }
 
@@ -129,7 +134,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn bucket(per_second: u64, burst: u64) -> Option<Bucket> {
-        Some(Bucket { per_second, burst })
+        Some(Bucket {
+            per_second,
+            burst,
+            once: 0,
+        })
     }
 
     #[test]
@@ -185,7 +194,7 @@ mod tests {
             bytes in proptest::option::of((1_u64.., 1_u64..)),
             operations in proptest::option::of((1_u64.., 1_u64..)),
         ) {
-            let make = |(per_second, burst)| Bucket { per_second, burst };
+            let make = |(per_second, burst)| Bucket { per_second, burst, once: 0 };
             let config = RateConfig { bytes: bytes.map(make), operations: operations.map(make) };
             prop_assume!(config != RateConfig::default());
             prop_assert_eq!(config.to_string().parse(), Ok(config));

@@ -115,7 +115,7 @@ fn restore_bucket(
 ) -> Result<(), RateError> {
     match (bucket, level) {
         (None, None) => Ok(()),
-        (Some(bucket), Some(level)) if (MIN_LEVEL..=bucket.full()).contains(&level) => {
+        (Some(bucket), Some(level)) if (MIN_LEVEL..=bucket.most()).contains(&level) => {
             bucket.set_level(level);
             Ok(())
         }
@@ -123,7 +123,7 @@ fn restore_bucket(
             what,
             level,
             min: MIN_LEVEL,
-            max: bucket.full(),
+            max: bucket.most(),
         }),
         _ => Err(RateError::Mismatch { what }),
     }
@@ -192,10 +192,41 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_once_does_not_come_again() {
+        let bucket = Bucket {
+            per_second: 10,
+            burst: 10,
+            once: 5,
+        };
+        let config = RateConfig {
+            operations: Some(bucket),
+            ..RateConfig::default()
+        };
+        let mut limiter = RateLimiter::new(config, Duration::ZERO);
+        // Time brings nothing to a bucket that is fuller than full.
+        assert_eq!(limiter.take(SECOND * 9, 12, 0), Ok(()));
+        let saved = limiter.save(SECOND * 9);
+        assert_eq!(limiter.take(SECOND * 9, 3, 0), Ok(()));
+        assert!(limiter.take(SECOND * 9, 1, 0).is_err());
+        assert_eq!(limiter.take(SECOND * 99, 10, 0), Ok(()));
+        assert!(limiter.take(SECOND * 99, 1, 0).is_err());
+        let mut other = RateLimiter::new(config, Duration::ZERO);
+        other.restore(saved, Duration::ZERO).unwrap();
+        assert_eq!(other.take(Duration::ZERO, 3, 0), Ok(()));
+        let fresh = RateLimiter::new(config, Duration::ZERO).save(Duration::ZERO);
+        assert_eq!(other.restore(fresh, Duration::ZERO), Ok(()));
+        assert_eq!(other.take(Duration::ZERO, 15, 0), Ok(()));
+    }
+
+    #[test]
     fn extremes_do_not_overflow() {
         for per_second in [0, 1, u64::MAX] {
             for burst in [0, 1, u64::MAX] {
-                let bucket = Some(Bucket { per_second, burst });
+                let bucket = Some(Bucket {
+                    per_second,
+                    burst,
+                    once: burst,
+                });
                 let config = RateConfig {
                     bytes: bucket,
                     operations: bucket,
@@ -239,7 +270,7 @@ mod tests {
             per_second in 1_u64..1_000_000, burst in 1_u64..1_000_000,
             steps in proptest::collection::vec((-2_000_000_000_i64..2_000_000_000, 0_u64..2_000_000), 1..100),
         ) {
-            let config = RateConfig { bytes: Some(Bucket { per_second, burst }), operations: None };
+            let config = RateConfig { bytes: Some(Bucket { per_second, burst, once: 0 }), operations: None };
             let mut now = 10_000_000_000_i64;
             let at = |now: i64| Duration::from_nanos(u64::try_from(now).unwrap());
             let mut limiter = RateLimiter::new(config, at(now));
@@ -263,7 +294,7 @@ mod tests {
             per_second in 1_u64.., burst in 1_u64..,
             requests in proptest::collection::vec((1_u64..100, 0_u64..), 1..20),
         ) {
-            let bucket = Some(Bucket { per_second, burst });
+            let bucket = Some(Bucket { per_second, burst, once: 0 });
             let config = RateConfig { bytes: bucket, operations: bucket };
             let mut now = Duration::ZERO;
             let mut limiter = RateLimiter::new(config, now);

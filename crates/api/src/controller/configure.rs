@@ -26,11 +26,11 @@ impl<M: Machine> Controller<M> {
                 self.set_machine_config(config)
             }
             Call::PutBootSource(source) => self.set_boot_source(source),
-            Call::PutCpuConfig => {
+            Call::PutCpuConfig(template) => {
                 self.before_start("to configure its CPUs")?;
-                Err(ApiError::refused(
-                    "templates of processor features are not possible: guests see the host's processor",
-                ))
+                template.template()?;
+                self.config.cpu_config = Some(template);
+                Ok(())
             }
             Call::PutDrive(drive) => self.set_drive(drive),
             Call::PutNetworkInterface(interface) => self.set_network(interface),
@@ -43,9 +43,11 @@ impl<M: Machine> Controller<M> {
             Call::PutSerial(serial) => self.set_serial(serial),
             Call::PutBalloon(balloon) => self.set_balloon(balloon),
             Call::PutLogger(logger) => {
-                self.before_start("to choose where logs go")?;
-                self.journal.set_logger(&self.id, &logger)?;
-                self.config.logger = Some(logger);
+                let Some(logs) = &mut self.logs else {
+                    return Err(ApiError::refused("this program has no log to be set"));
+                };
+                logs.set(&self.id, &logger)?;
+                self.config.logger = Some(logger.over(self.config.logger.take()));
                 Ok(())
             }
             Call::PutMetrics(metrics) => {
@@ -169,6 +171,7 @@ pub(super) fn first_part(config: &VmConfiguration) -> Option<&'static str> {
     let parts = [
         ("/boot-source", config.boot_source.is_some()),
         ("/machine-config", config.machine_config.is_some()),
+        ("/cpu-config", config.cpu_config.is_some()),
         ("/drives", !config.drives.is_empty()),
         ("/network-interfaces", !config.network_interfaces.is_empty()),
         ("/vsock", config.vsock.is_some()),

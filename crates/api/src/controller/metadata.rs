@@ -5,7 +5,7 @@ use std::sync::Arc;
 use goldcrest_monitor::{Mmds, MmdsConfig, MmdsError};
 use serde_json::Value;
 
-use crate::model::MmdsConfiguration;
+use crate::model::{MmdsConfiguration, VmConfiguration};
 use crate::{ApiError, Controller, Machine};
 
 /// The service, which is there from when it is first needed.
@@ -55,6 +55,26 @@ impl Metadata {
 }
 
 impl<M: Machine> Controller<M> {
+    /// Makes a machine that has a metadata service if it had one when it was saved. If it cannot be made, the service is
+    /// set as before.
+    pub(super) fn with_metadata(
+        &mut self,
+        make: impl FnOnce(&mut M, &Arc<Mmds>) -> Result<VmConfiguration, ApiError>,
+    ) -> Result<VmConfiguration, ApiError> {
+        let mmds = self.metadata.made()?.clone();
+        let before = mmds.config();
+        match make(&mut self.machine, &mmds) {
+            Ok(config) => {
+                self.metadata.served = config.mmds_config.is_some();
+                Ok(config)
+            }
+            Err(error) => {
+                mmds.set_config(before)?;
+                Err(error)
+            }
+        }
+    }
+
     pub(super) fn set_metadata(&mut self, config: MmdsConfiguration) -> Result<(), ApiError> {
         self.before_start("to choose who finds metadata")?;
         let cards = &self.config.network_interfaces;

@@ -33,6 +33,19 @@ pub enum MetadataVersion {
 }
 
 impl MmdsConfiguration {
+    /// That of a service on no cards.
+    pub fn of(config: &MmdsConfig) -> Self {
+        Self {
+            version: match config.version {
+                MmdsVersion::V1 => MetadataVersion::V1,
+                MmdsVersion::V2 => MetadataVersion::V2,
+            },
+            network_interfaces: Vec::new(),
+            ipv4_address: Some(config.address),
+            imds_compat: config.imds_compat,
+        }
+    }
+
     /// The service's configuration, with what is not said here as in `old`.
     pub fn config(&self, old: MmdsConfig) -> MmdsConfig {
         MmdsConfig {

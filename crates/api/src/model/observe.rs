@@ -17,12 +17,27 @@ pub struct Logger {
     /// Whether lines say how important they are.
     #[serde(default)]
     pub show_level: Option<bool>,
-    /// Whether lines say where in the source they come from: they do not here.
+    /// Whether lines say where in the source they come from.
     #[serde(default)]
     pub show_log_origin: Option<bool>,
-    /// Lines of this module alone: there are none to choose from here.
+    /// Lines of modules whose path begins so, and no others; all if it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+}
+
+impl Logger {
+    /// This, and what it does not name as it was before.
+    #[must_use]
+    pub fn over(self, before: Option<Self>) -> Self {
+        let before = before.unwrap_or_default();
+        Self {
+            log_path: self.log_path.or(before.log_path),
+            level: self.level.or(before.level),
+            show_level: self.show_level.or(before.show_level),
+            show_log_origin: self.show_log_origin.or(before.show_log_origin),
+            module: self.module.or(before.module),
+        }
+    }
 }
 
 /// How important a line is.

@@ -21,7 +21,7 @@ pub struct RateLimiter {
 pub struct TokenBucket {
     /// How many it holds. With 0 there is no limit.
     pub size: u64,
-    /// How many more there are once, at the start. It is remembered, and otherwise not heeded.
+    /// How many more there are once, at the start.
     #[serde(default)]
     pub one_time_burst: Option<u64>,
     /// The time in which an empty bucket is filled, in milliseconds. With 0 there is no limit.
@@ -38,6 +38,7 @@ impl TokenBucket {
         Some(Bucket {
             per_second: u64::try_from(per_second).unwrap_or(u64::MAX).max(1),
             burst: self.size,
+            once: self.one_time_burst.unwrap_or(0),
         })
     }
 }
@@ -81,5 +82,10 @@ mod tests {
         assert_eq!(rate(1, 10_000), Some((1, 1)));
         assert_eq!(rate(u64::MAX, 1), Some((u64::MAX, u64::MAX)));
         assert_eq!((rate(0, 100), rate(100, 0)), (None, None));
+        let once = TokenBucket {
+            one_time_burst: Some(7),
+            ..bucket(1, 1)
+        };
+        assert_eq!(once.bucket().map(|bucket| bucket.once), Some(7));
     }
 }

@@ -1,10 +1,15 @@
 //! The machine as a whole.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Balloon, BootSource, Drive, Entropy, Logger, MachineConfiguration, Metrics, MmdsConfiguration,
-    NetworkInterface, Serial, Vsock,
+    Balloon, BootSource, CpuConfig, Drive, Entropy, Logger, MachineConfiguration, Metrics,
+    MmdsConfiguration, NetworkInterface, Serial, Vsock,
 };
 
 /// What `GET /` answers.
@@ -88,9 +93,9 @@ pub struct VmConfiguration {
     /// What is booted.
     #[serde(default)]
     pub boot_source: Option<BootSource>,
-    /// The file of a processor template, which is not possible here.
+    /// A template of processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_config: Option<serde_json::Value>,
+    pub cpu_config: Option<CpuConfig>,
     /// Where logs go.
     #[serde(default)]
     pub logger: Option<Logger>,
@@ -119,7 +124,7 @@ pub struct VmConfiguration {
 
 impl VmConfiguration {
     /// Reads a configuration file. What is null in it is as if it was not there, also what is not known: some clients
-    /// write so of what they do not use.
+    /// write so of what they do not use. A processor template may be in another file, whose path is there then.
     ///
     /// # Errors
     ///
@@ -127,8 +132,31 @@ impl VmConfiguration {
     pub fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
         let mut parts: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text)?;
         parts.retain(|_, part| !part.is_null());
+        if let Some(template) = parts.get_mut("cpu-config")
+            && let Some(path) = template.as_str()
+        {
+            *template = read_template(path)?;
+        }
         serde_json::from_slice(&serde_json::to_vec(&parts)?)
     }
+}
+
+/// The most bytes of a file with a template.
+const MAX_TEMPLATE: u64 = 1 << 20;
+
+fn read_template(path: &str) -> Result<serde_json::Value, serde_json::Error> {
+    let failed = |error: io::Error| {
+        serde::de::Error::custom(format_args!("cannot read the cpu-config {path}: {error}"))
+    };
+    let mut text = Vec::new();
+    // A named pipe is not waited for.
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path);
+    let read = file.and_then(|file| file.take(MAX_TEMPLATE).read_to_end(&mut text));
+    read.map_err(failed)?;
+    serde_json::from_slice(&text)
 }
 
 /// What `GET /goldcrest/v1/status` answers.

@@ -112,6 +112,35 @@ pub fn impatient() -> TempPath {
     ])
 }
 
+/// Prints what its keyboard sends, seven bits of each byte, after a `>`.
+pub fn typist() -> TempPath {
+    guest(&[
+        &print(b'>'),
+        &[0x66, 0xba, 0x64, 0x00], // again: mov dx, status
+        &[0xec],                   // poll: in al, dx
+        &[0xa8, 0x01],             // test al, 1
+        &[0x74, 0xfb],             // jz poll
+        &[0xb2, 0x60],             // mov dl, low(data)
+        &[0xec],                   // in al, dx
+        &[0x24, 0x7f],             // and al, 0x7f
+        &[0x66, 0xba, 0xf8, 0x03], // mov dx, serial port
+        &[0xee],                   // out dx, al
+        &[0xeb, 0xeb],             // jmp again
+    ])
+}
+
+/// Notifies the first virtio device 3,000 times of a queue that it does not have, and ends with status 4.
+pub fn misusing() -> TempPath {
+    guest(&[
+        &[0xb8, 0x50, 0x00, 0x00, 0xd0], // mov eax, QueueNotify
+        &[0xb9, 0xb8, 0x0b, 0, 0],       // mov ecx, 3000
+        &[0xc7, 0x00, 7, 0, 0, 0],       // again: mov dword [rax], 7
+        &[0xff, 0xc9],                   // dec ecx
+        &[0x75, 0xf6],                   // jnz again
+        &exit(4),
+    ])
+}
+
 /// Writes to the first byte above 4 GiB, and ends with what it reads there: 9.
 pub fn above_4_gib() -> TempPath {
     guest(&[

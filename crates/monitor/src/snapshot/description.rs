@@ -11,13 +11,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::SnapshotError;
 use super::state::impossible;
-use crate::{DiskConfig, NetConfig};
+use crate::{DiskConfig, MmdsConfig, MmdsVersion, NetConfig};
 
 /// What a device is, and which end it has on the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Description {
-    Disk { config: DiskConfig, queues: u16 },
-    Net(NetConfig),
+    Disk {
+        config: DiskConfig,
+        queues: u16,
+    },
+    Net {
+        config: NetConfig,
+        /// How the guest finds metadata on it, if it does. What it finds is not saved.
+        metadata: Option<MetadataState>,
+    },
     Vsock(Sockets),
     Balloon(BalloonConfig),
     Entropy(RateConfig),
@@ -29,7 +36,7 @@ impl Description {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Disk { .. } => "disk",
-            Self::Net(_) => "net",
+            Self::Net { .. } => "net",
             Self::Vsock(_) => "vsock",
             Self::Balloon(_) => "balloon",
             Self::Entropy(_) => "rng",
@@ -80,6 +87,39 @@ impl From<Sockets> for VsockConfig {
         config.streams = sockets.streams;
         config.buffers = sockets.buffers;
         config
+    }
+}
+
+/// How a metadata service answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MetadataState {
+    needs_token: bool,
+    address: [u8; 4],
+    imds_compat: bool,
+}
+
+impl From<MmdsConfig> for MetadataState {
+    fn from(config: MmdsConfig) -> Self {
+        Self {
+            needs_token: config.version == MmdsVersion::V2,
+            address: config.address.octets(),
+            imds_compat: config.imds_compat,
+        }
+    }
+}
+
+impl MetadataState {
+    /// Its configuration; what is not saved is as in `other`.
+    pub(super) fn config(self, other: MmdsConfig) -> MmdsConfig {
+        MmdsConfig {
+            version: match self.needs_token {
+                true => MmdsVersion::V2,
+                false => MmdsVersion::V1,
+            },
+            address: self.address.into(),
+            imds_compat: self.imds_compat,
+            ..other
+        }
     }
 }
 

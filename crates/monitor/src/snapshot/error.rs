@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use goldcrest_memory::MemoryError;
 use goldcrest_memory::image::ImageId;
+use goldcrest_mmds::MmdsError;
 use goldcrest_snapshot::{EnvelopeError, RestoreError};
 use goldcrest_vcpu::VcpuError;
 
@@ -90,6 +91,9 @@ pub enum SnapshotError {
         /// Whose it should be.
         expected: ImageId,
     },
+    /// A metadata service cannot be as it was.
+    #[error("the metadata service of the snapshot")]
+    Metadata(#[source] MmdsError),
     /// Guest RAM could not be read or made.
     #[error(transparent)]
     Ram(#[from] MemoryError),

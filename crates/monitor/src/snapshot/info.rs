@@ -102,7 +102,7 @@ impl SnapshotInfo {
 fn end(description: &Description) -> String {
     match description {
         Description::Disk { config, .. } => config.path.display().to_string(),
-        Description::Net(config) => match &config.link {
+        Description::Net { config, .. } => match &config.link {
             NetLink::Tap(name) => format!("tap {name}"),
             NetLink::User(_) => "a network of the process".to_owned(),
         },

@@ -12,11 +12,13 @@ use goldcrest_vcpu::{Vcpu, VcpuState, Vm};
 use super::state::{DeviceState, MachineState};
 use super::store::{file_error, open_image, read_state};
 use super::subject::{MSR_TSC, in_device, lock, wall_clock};
-use super::{ConsoleEnd, Description, Rebinding, RestoreConfig, SnapshotError, WallClock};
+use super::{
+    ConsoleEnd, Description, MetadataState, Rebinding, RestoreConfig, SnapshotError, WallClock,
+};
 use crate::cpu::Board;
 use crate::{
-    ConsolePort, MonitorError, NetLink, VirtioConfig, balloon_device, console_device,
-    entropy_device_with, vsock_device,
+    ConsolePort, Mmds, MmdsConfig, MonitorError, NetLink, VirtioConfig, balloon_device,
+    console_device, entropy_device_with, vsock_device,
 };
 
 /// A snapshot, read and found to be possible.
@@ -152,7 +154,7 @@ fn rebind(devices: &mut [DeviceState], rebind: &[Rebinding]) -> Result<(), Snaps
                 _ => false,
             }),
             Rebinding::Tap { id, name } => device(devices, id, |description| match description {
-                Description::Net(config) => match &mut config.link {
+                Description::Net { config, .. } => match &mut config.link {
                     NetLink::Tap(tap) => {
                         tap.clone_from(name);
                         true
@@ -214,10 +216,16 @@ fn make<'a>(
     let notice = move |line: &str| notice.say(line);
     let made = match device.description.clone() {
         Description::Disk { config, queues } => config.device_with(queues, device_notice),
-        Description::Net(config) => config.device().map_err(|source| MonitorError::Device {
-            name: device.id.clone(),
-            source: source.into(),
-        })?,
+        Description::Net {
+            config: mut card,
+            metadata,
+        } => {
+            card.mmds = metadata.map(|state| serve(state, config)).transpose()?;
+            card.device().map_err(|source| MonitorError::Device {
+                name: device.id.clone(),
+                source: source.into(),
+            })?
+        }
         Description::Vsock(sockets) => vsock_device(sockets.into()),
         Description::Balloon(config) => balloon_device(config),
         Description::Entropy(rate) => entropy_device_with(rate),
@@ -228,6 +236,17 @@ fn make<'a>(
         }
     };
     Ok(made.with_id(device.id.clone()))
+}
+
+/// The metadata service, as it was when the machine was saved, but without contents.
+fn serve(state: MetadataState, config: &RestoreConfig) -> Result<Arc<Mmds>, SnapshotError> {
+    let mmds = match &config.metadata {
+        Some(mmds) => mmds.clone(),
+        None => Arc::new(Mmds::new(MmdsConfig::default()).map_err(SnapshotError::Metadata)?),
+    };
+    mmds.set_config(state.config(mmds.config()))
+        .map_err(SnapshotError::Metadata)?;
+    Ok(mmds)
 }
 
 fn port<'a>(

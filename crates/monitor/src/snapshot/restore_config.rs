@@ -7,7 +7,7 @@ use std::time::Duration;
 use goldcrest_chipset::Output;
 
 use super::SnapshotFiles;
-use crate::{ConsolePort, Control, Input, Notice, Timeline};
+use crate::{ConsolePort, Control, Input, Mmds, Notice, Timeline};
 
 /// A machine, before it exists again.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ pub struct RestoreConfig {
     /// The ends of virtio consoles that were on descriptors of the process, in their order. Those that are missing have no
     /// input, and nobody sees their output.
     pub consoles: Vec<ConsolePort>,
+    /// The metadata service of those cards that had one, without which they have one each whose document is empty. It is
+    /// set as it was when the machine was saved; what it serves is not saved.
+    pub metadata: Option<Arc<Mmds>>,
     /// How long the machine may run.
     pub timeout: Option<Duration>,
     /// Stops or pauses it, and saves it again.
@@ -51,6 +54,7 @@ impl RestoreConfig {
             output: Output::discard(),
             input: None,
             consoles: Vec::new(),
+            metadata: None,
             timeout: None,
             control: Arc::default(),
             timeline: None,

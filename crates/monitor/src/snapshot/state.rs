@@ -12,7 +12,7 @@ use crate::MAX_VIRTIO_DEVICES;
 /// What the envelope says that it has.
 const KIND: &str = "machine";
 /// The layout of [`MachineState`].
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// The most bytes of a state file: more than a machine with all CPUs and devices needs.
 pub(super) const MAX_SIZE: u64 = 64 << 20;
