@@ -26,6 +26,9 @@ pub struct MachineConfig {
     pub protocol: Option<Protocol>,
     /// Guest RAM.
     pub memory: MemoryConfig,
+    /// Whether guest RAM is watched from the first snapshot on, so that a [`Diff`](crate::SnapshotKind::Diff) need not
+    /// look for what has changed by comparing. Until there is a snapshot, it costs nothing.
+    pub track_dirty: bool,
     /// How many CPUs.
     pub cpus: u32,
     /// Where the serial port's and the console's bytes go.
@@ -64,6 +67,7 @@ impl MachineConfig {
             cmdline: String::new(),
             protocol: None,
             memory: MemoryConfig::default(),
+            track_dirty: false,
             cpus: 1,
             output: Output::discard(),
             input: None,

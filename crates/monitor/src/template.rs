@@ -8,17 +8,17 @@
 mod config;
 mod pool;
 
-use std::fs::File;
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use goldcrest_memory::GuestRam;
+use goldcrest_memory::image::Layers;
 use goldcrest_vcpu::{Hypervisor, Vm};
 
 pub use config::CloneConfig;
 pub use pool::Pool;
 
 use crate::machine::Body;
-use crate::snapshot::{MachineState, open_image, read_state};
+use crate::snapshot::{Chain, MachineState};
 use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage};
 
 /// A snapshot from which machines are made.
@@ -40,8 +40,9 @@ use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage}
 #[derive(Debug)]
 pub struct Template {
     files: SnapshotFiles,
+    bases: Vec<PathBuf>,
     state: MachineState,
-    image: Arc<File>,
+    layers: Layers,
 }
 
 /// The hypervisor's part of a machine that was not made yet: RAM, mapped, and CPUs.
@@ -59,12 +60,23 @@ impl Template {
     ///
     /// [`SnapshotError`] if the files are not a snapshot.
     pub fn open(files: &SnapshotFiles) -> Result<Self, SnapshotError> {
-        let state = read_state(&files.state)?;
-        let image = Arc::new(open_image(&files.memory, &state)?);
+        Self::open_with(files, &[])
+    }
+
+    /// As [`open`](Self::open), of a snapshot that is the difference to others, with directories where those are that are
+    /// not where they were when it was made. Where what has changed is scattered over RAM, each machine copies a part of
+    /// it: [`flatten`](crate::flatten) a snapshot of which many are made.
+    ///
+    /// # Errors
+    ///
+    /// As for that.
+    pub fn open_with(files: &SnapshotFiles, bases: &[PathBuf]) -> Result<Self, SnapshotError> {
+        let Chain { state, layers, .. } = Chain::open(files, bases)?;
         Ok(Self {
             files: files.clone(),
+            bases: bases.to_vec(),
             state,
-            image,
+            layers,
         })
     }
 
@@ -87,7 +99,7 @@ impl Template {
     ///
     /// [`MonitorError`] if the host or the hypervisor refuses.
     pub fn prepare<H: Hypervisor>(&self, hypervisor: &H) -> Result<Blank<H::Vm>, MonitorError> {
-        let ram = GuestRam::from_image(&self.state.memory.config, &self.image)?;
+        let ram = GuestRam::from_layers(&self.state.memory.config, &self.layers)?;
         let vm = hypervisor.create_vm(&ram)?;
         Body::new(hypervisor, vm, ram, &self.state).map(Blank)
     }
@@ -127,7 +139,7 @@ impl Template {
     /// As for [`reset`](Self::reset).
     pub fn clean<V: Vm>(&self, spent: Spent<V>) -> Result<Blank<V>, MonitorError> {
         let body = self.own(spent.0)?;
-        body.ram.revert(&self.image)?;
+        body.ram.revert_to(&self.layers)?;
         body.vm.forget_translations()?;
         Ok(Blank(body))
     }
@@ -137,7 +149,7 @@ impl Template {
         body: Body<V>,
         config: CloneConfig,
     ) -> Result<Machine<V>, MonitorError> {
-        let config = config.of(&self.files);
+        let config = config.of(&self.files, &self.bases);
         if let Some(timeline) = &config.timeline {
             for stage in [Stage::MemoryReserved, Stage::VmCreated, Stage::VcpuCreated] {
                 timeline.mark(stage);
