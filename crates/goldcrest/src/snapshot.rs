@@ -130,21 +130,25 @@ pub(crate) fn is_state(path: &Path) -> bool {
 pub(crate) fn info(state: &Path) -> Result<u8, Failure> {
     let info = SnapshotInfo::read(state).map_err(MonitorError::from)?;
     let since = info.saved_at.duration_since(UNIX_EPOCH);
+    let (bytes, what) = match &info.base {
+        None => (info.memory_written, "are not zeros"),
+        Some(base) => (base.changed, "have changed"),
+    };
     let mut text = format!(
         "{}: a machine that was saved\n  identity  {}\n  saved at  {} s after 1970\n  CPUs      {}\n  \
-         memory    {} MiB, of which {} KiB are not zeros\n",
+         memory    {} MiB, of which {} KiB {what}\n",
         state.display(),
         info.id,
         since.map_or(0, |since| since.as_secs()),
         info.cpus,
         info.memory_size >> 20,
-        info.memory_written >> 10,
+        bytes >> 10,
     );
     if let Some(base) = &info.base {
         text += &format!(
-            "  base      {}, of which {} KiB have changed: {}\n",
+            "  {:<9} {}: {}\n",
+            "base",
             base.id,
-            base.changed >> 10,
             base.state.display().to_string().escape_default()
         );
     }
