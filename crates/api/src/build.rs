@@ -75,6 +75,7 @@ pub(crate) fn machine(
         initrd,
         cmdline,
         memory: memory(&machine).ok_or_else(|| Fault::new("mem_size_mib is too much"))?,
+        track_dirty: machine.track_dirty_pages,
         cpus: machine.vcpu_count,
         cpu_template: match &config.cpu_config {
             Some(template) => template.template()?,

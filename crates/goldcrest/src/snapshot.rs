@@ -1,7 +1,7 @@
 //! `goldcrest snapshot`.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -13,7 +13,7 @@ use goldcrest_vcpu::kvm::Kvm;
 use crate::api::DEFAULT_ID;
 use crate::failure::Failure;
 use crate::run::{serial, status_of};
-use crate::snapshot_args::{RestoreOptions, SnapshotCommand};
+use crate::snapshot_args::{Bases, RestoreOptions, SnapshotCommand};
 use crate::{ctl, print, say, signals, terminal};
 
 /// Does what is asked of a snapshot.
@@ -27,12 +27,53 @@ pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
         SnapshotCommand::Restore(options) => restore(options),
         SnapshotCommand::Info { snapshot } if snapshot.is_dir() => info(&snapshot.join("state")),
         SnapshotCommand::Info { snapshot } => info(snapshot),
-        SnapshotCommand::Verify { directory } => {
-            let files = SnapshotFiles::in_directory(directory);
-            let info = SnapshotInfo::verify(&files).map_err(MonitorError::from)?;
-            print(format!("{}: ok, {}\n", directory.display(), info.id).as_bytes())
-        }
+        SnapshotCommand::Verify { directory, bases } => verify(directory, bases),
+        SnapshotCommand::Flatten {
+            directory,
+            output,
+            bases,
+        } => flatten(directory, output, bases),
     }
+}
+
+fn verify(directory: &Path, bases: &Bases) -> Result<u8, Failure> {
+    let files = SnapshotFiles::in_directory(directory);
+    let verified = SnapshotInfo::verify_with(&files, &bases.base);
+    let (info, before) = verified.map_err(MonitorError::from)?;
+    let more = match before {
+        0 => String::new(),
+        1 => ", with the snapshot that it is the difference to".to_owned(),
+        _ => format!(", with {before} snapshots before it"),
+    };
+    print(format!("{}: ok, {}{more}\n", directory.display(), info.id).as_bytes())
+}
+
+fn flatten(directory: &Path, output: &Path, bases: &Bases) -> Result<u8, Failure> {
+    fs::create_dir_all(output).map_err(|source| {
+        Failure::failed(format_args!("cannot make {}", output.display()), source)
+    })?;
+    let from = SnapshotFiles::in_directory(directory);
+    let to = SnapshotFiles::in_directory(output);
+    let seen = io::stderr().is_terminal();
+    let mut last = None;
+    let progress = |done: u64, all: u64| {
+        let percent = done.saturating_mul(100) / all.max(1);
+        if seen && last.replace(percent) != Some(percent) {
+            say(&format!("\r{}: {percent} %", output.display()));
+        }
+    };
+    let made = goldcrest_monitor::flatten(&from, &bases.base, &to, progress);
+    if seen {
+        say("\n");
+    }
+    let made = made.map_err(MonitorError::from)?;
+    let text = format!(
+        "{}: {} MiB of memory, of which {} KiB are not zeros\n",
+        output.display(),
+        made.memory_size >> 20,
+        made.memory_written >> 10
+    );
+    print(text.as_bytes())
 }
 
 fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
@@ -41,6 +82,7 @@ fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
     let files = SnapshotFiles::in_directory(&options.directory);
     let config = RestoreConfig {
         rebind: rebind(options),
+        bases: options.bases.base.clone(),
         clock: options.clock.into(),
         paused: options.paused,
         output,
@@ -90,16 +132,28 @@ pub(crate) fn is_state(path: &Path) -> bool {
 pub(crate) fn info(state: &Path) -> Result<u8, Failure> {
     let info = SnapshotInfo::read(state).map_err(MonitorError::from)?;
     let since = info.saved_at.duration_since(UNIX_EPOCH);
+    let (bytes, what) = match &info.base {
+        None => (info.memory_written, "are not zeros"),
+        Some(base) => (base.changed, "have changed"),
+    };
     let mut text = format!(
         "{}: a machine that was saved\n  identity  {}\n  saved at  {} s after 1970\n  CPUs      {}\n  \
-         memory    {} MiB, of which {} KiB are not zeros\n",
+         memory    {} MiB, of which {} KiB {what}\n",
         state.display(),
         info.id,
         since.map_or(0, |since| since.as_secs()),
         info.cpus,
         info.memory_size >> 20,
-        info.memory_written >> 10,
+        bytes >> 10,
     );
+    if let Some(base) = &info.base {
+        text += &format!(
+            "  {:<9} {}: {}\n",
+            "base",
+            base.id,
+            base.state.display().to_string().escape_default()
+        );
+    }
     for device in &info.devices {
         text += &format!(
             "  {:<9} {}: {}\n",

@@ -21,7 +21,7 @@ pub(crate) enum SnapshotCommand {
         /// The snapshot's directory, which is made if it is not there
         directory: PathBuf,
 
-        /// Only what has changed since the last one
+        /// Only what has changed since the last one, or since the one that it was restored from: that stays where it is
         #[arg(long)]
         diff: bool,
     },
@@ -32,11 +32,32 @@ pub(crate) enum SnapshotCommand {
         /// The snapshot's directory, or its state file
         snapshot: PathBuf,
     },
-    /// Read all of a snapshot, and compare it with its checksums
+    /// Read all of a snapshot, and compare it with its checksums; with those that it is the difference to
     Verify {
         /// The snapshot's directory
         directory: PathBuf,
+
+        #[command(flatten)]
+        bases: Bases,
     },
+    /// Make a full snapshot of one that is the difference to another
+    Flatten {
+        /// The snapshot's directory
+        directory: PathBuf,
+
+        /// The full snapshot's directory, which is made if it is not there
+        output: PathBuf,
+
+        #[command(flatten)]
+        bases: Bases,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Bases {
+    /// Look here for a snapshot that it is the difference to, and then where that was; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Vec<PathBuf>,
 }
 
 const RESTORE_EXAMPLES: &str = "\
@@ -54,6 +75,9 @@ Exit status: as for goldcrest run.
 pub(crate) struct RestoreOptions {
     /// The snapshot's directory: it has the files `state` and `memory`
     pub(crate) directory: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) bases: Bases,
 
     /// Put a disk into another file, with the same contents; may be repeated
     #[arg(long, value_name = "ID=PATH")]

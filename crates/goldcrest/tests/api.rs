@@ -611,6 +611,61 @@ fn ctrl_alt_del_reaches_a_guest_that_reads_its_keyboard() {
 }
 
 #[test]
+fn what_has_changed_is_saved_and_loaded_with_what_it_was_saved_after() {
+    if skip_without_kvm() {
+        return;
+    }
+    let saved = tempfile::tempdir().unwrap();
+    let directory = |name: &str| saved.path().join(name).to_str().unwrap().to_owned();
+    let create = |machine: &Served, kind: &str, name: &str| {
+        machine.ctl(&["pause"]).unwrap();
+        std::fs::create_dir_all(directory(name)).unwrap();
+        let request = json!({
+            "snapshot_type": kind,
+            "snapshot_path": directory(&format!("{name}/state")),
+            "mem_file_path": directory(&format!("{name}/memory")),
+        });
+        let created = machine.put("/snapshot/create", &request);
+        machine.ctl(&["resume"]).unwrap();
+        machine.goes_on();
+        created
+    };
+    let first = serve(&[]);
+    let machine = json!({ "vcpu_count": 1, "mem_size_mib": 16, "track_dirty_pages": true });
+    first.put("/machine-config", &machine).unwrap();
+    first.boot(&guests::chatty(), "");
+    first.goes_on();
+    let early = create(&first, "Diff", "early").unwrap_err();
+    assert_contains(&early, &["make a full one"]);
+    create(&first, "Full", "full").unwrap();
+    create(&first, "Diff", "one").unwrap();
+    let replaced = create(&first, "Diff", "full").unwrap_err();
+    assert_contains(&replaced, &["write that elsewhere"]);
+    first.ctl(&["stop"]).unwrap();
+    first.finish().expect(0);
+
+    let second = serve(&[]);
+    let request = json!({
+        "snapshot_path": directory("one/state"),
+        "mem_backend": { "backend_type": "File", "backend_path": directory("one/memory") },
+        "enable_diff_snapshots": true,
+        "resume_vm": true,
+    });
+    second.put("/snapshot/load", &request).unwrap();
+    second.goes_on();
+    second.ctl(&["pause"]).unwrap();
+    let mut tool = goldcrest();
+    tool.args(["snapshot", "create", "--diff", "-s"])
+        .arg(&second.socket)
+        .arg(directory("two"));
+    run(&mut tool).expect(0);
+    second.ctl(&["stop"]).unwrap();
+    second.finish().expect(0);
+    let verified = run(goldcrest().args(["snapshot", "verify", &directory("two")]));
+    assert_contains(&verified.stdout, &["ok, ", "with 2 snapshots before it"]);
+}
+
+#[test]
 fn a_guest_finds_the_metadata_that_it_is_given() {
     if skip_without_kvm() {
         return;

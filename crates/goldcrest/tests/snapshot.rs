@@ -11,7 +11,7 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -314,6 +314,77 @@ fn the_tool_restores_describes_and_verifies_what_was_saved() {
     let ended = tool(&["snapshot", "restore", &path]);
     assert_contains(&ended.stderr, &["goldcrest: ", "state: snapshot is"]);
     assert_eq!(ended.code(), 1);
+}
+
+/// Saves what has changed of a guest with a disk, again and again; the last directory.
+fn save_changes(saved: &Path, image: &Path, track_dirty: bool) -> PathBuf {
+    let mut running = Running::start("endure", "3000", vec![disk(image)]);
+    running.wait_for("begins");
+    for round in 0..6 {
+        running.control.pause();
+        let directory = saved.join(round.to_string());
+        fs::create_dir(&directory).unwrap();
+        let files = SnapshotFiles::in_directory(&directory);
+        let kind = match round {
+            0 => SnapshotKind::Full,
+            _ => SnapshotKind::Diff,
+        };
+        let report = running.control.snapshot(&files, kind).unwrap();
+        assert!(round == 0 || report.memory_written < 16 << 20, "{report:?}");
+        if round % 2 == 1 {
+            // In another process, as it were.
+            running.control.stop(StopReason::Escape);
+            running.thread.join().unwrap().unwrap();
+            running = Running::restore(&directory, |config| config.track_dirty = track_dirty);
+        } else {
+            running.control.resume();
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.control.stop(StopReason::Escape);
+    running.thread.join().unwrap().unwrap();
+    saved.join("5")
+}
+
+#[test]
+fn a_guest_with_a_disk_goes_on_from_what_has_changed() {
+    if skip_without_kvm() {
+        return;
+    }
+    let image = file(vec![0; 1 << 20]);
+    let undisturbed = Running::start("endure", "3000", vec![disk(&image)]).finish();
+    let sum = undisturbed.lines().find(|line| line.contains("sum"));
+    for track_dirty in [false, true] {
+        let saved = tempfile::tempdir().unwrap();
+        let image = file(vec![0; 1 << 20]);
+        let last = save_changes(saved.path(), &image, track_dirty);
+        // The disk is as it was at that moment only once.
+        let copy = file(fs::read(&image).unwrap());
+        let restored = Running::restore(&last, |_| {});
+        assert_contains(&restored.finish(), &[sum.unwrap()]);
+        fs::write(&image, fs::read(&copy).unwrap()).unwrap();
+
+        let last = last.display().to_string();
+        let flat = saved.path().join("flat").display().to_string();
+        let tool = |args: &[&str]| support::run(goldcrest().args(args));
+        let ended = tool(&["snapshot", "info", &last]);
+        assert_contains(&ended.stdout, &["base      ", "../4/state"]);
+        let ended = tool(&["snapshot", "verify", &last]);
+        assert_contains(&ended.stdout, &["ok, ", "with 5 snapshots before it"]);
+        let ended = tool(&["snapshot", "flatten", &last, &flat]);
+        assert_contains(&ended.stdout, &["32 MiB of memory"]);
+        // The full one needs none of the others.
+        let aside = saved.path().join("aside");
+        fs::rename(saved.path().join("0"), &aside).unwrap();
+        let ended = tool(&["snapshot", "verify", &last]);
+        assert_contains(&ended.stderr, &["that is not there"]);
+        let base = aside.display().to_string();
+        let ended = tool(&["snapshot", "verify", &last, "--base", &base]);
+        assert_contains(&ended.stdout, &["ok, "]);
+        let ended = tool(&["snapshot", "restore", &flat]);
+        assert_contains(&ended.stdout, &[sum.unwrap()]);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    }
 }
 
 #[test]

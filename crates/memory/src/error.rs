@@ -48,6 +48,16 @@ pub enum MemoryError {
     /// A file that is not the image that is wanted.
     #[error("the memory image {0}")]
     NotTheImage(String),
+    /// Runs of pages that no image can have.
+    #[error("runs of pages of the memory image: {len:#x} bytes from {start:#x} {limit}")]
+    Extents {
+        /// Offset in the image.
+        start: u64,
+        /// Bytes.
+        len: u64,
+        /// What they should be.
+        limit: &'static str,
+    },
     /// A part of a file that could not be placed in RAM.
     #[error("cannot load {len:#x} bytes at file offset {offset:#x}")]
     File {

@@ -16,17 +16,28 @@
 //!
 //! Numbers are little-endian. RAM itself has a checksum for each [`CHUNK`], kept with the state: the CRC-32 of each page
 //! of it that is not all zeros, with its number in the image as 8 bytes before it.
+//!
+//! An image can be the *difference* to another: it has the pages that have changed since then, at the same places, and
+//! holes for all others. Which pages it has is said by [`Extents`], kept with the state: those of them that are holes are
+//! zeros. [`Layers`] are an image and the differences to it, put together.
 
+mod extents;
+mod layers;
 mod pages;
+mod sink;
 mod trailer;
 mod verify;
 mod write;
 
 use std::fs::File;
 
+pub use extents::{Extent, Extents, MAX_EXTENTS};
+pub use layers::Layers;
+pub(crate) use pages::PageMap;
+pub use sink::Written;
 pub use trailer::{ImageId, check};
 pub use verify::verify;
-pub use write::{Written, write};
+pub use write::{Changes, merge, write, write_changes};
 
 use crate::PAGE_SIZE;
 

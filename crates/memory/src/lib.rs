@@ -5,7 +5,8 @@
 //! memfd, with huge pages on request, and maps page-aligned parts of an image file over it instead of reading them
 //! ([`GuestRam::load_file`]): a kernel of any size costs one system call, and all guests share its page cache.
 //!
-//! Module [`image`] writes RAM to a file; [`GuestRam::from_image`] maps it from there.
+//! Module [`image`] writes RAM to a file, all of it or what has changed, which a [`Tracker`] sees;
+//! [`GuestRam::from_image`] and [`GuestRam::from_layers`] map it from there.
 //!
 //! [`discard`] gives pages that the guest does not need back to the host.
 //!
@@ -43,6 +44,7 @@ mod discard;
 mod error;
 mod mapping;
 mod ram;
+mod track;
 mod view;
 mod window;
 
@@ -50,6 +52,7 @@ pub use config::{Backing, HugePages, MemoryConfig, parse_size};
 pub use discard::{Contents, discard};
 pub use error::MemoryError;
 pub use ram::{GuestRam, Placed, Region};
+pub use track::Tracker;
 pub use view::GuestView;
 pub use window::Window;
 

@@ -1,5 +1,6 @@
 //! Guest RAM itself.
 
+mod layered;
 mod mapped;
 mod revert;
 
@@ -13,6 +14,7 @@ use vm_memory::{
     GuestRegionMmap, VolatileSlice,
 };
 
+use crate::image::Layers;
 use crate::{Backing, GuestView, HugePages, MemoryConfig, MemoryError, PAGE_SIZE, layout, mapping};
 
 /// A range of guest-physical addresses that is RAM.
@@ -187,20 +189,7 @@ impl GuestRam {
     ///
     /// As for [`new`](Self::new), and [`MemoryError::Image`] if the file cannot be mapped or read.
     pub fn from_image(config: &MemoryConfig, file: &Arc<File>) -> Result<Self, MemoryError> {
-        if let Some(ram) = Self::map_image(config, file)? {
-            return Ok(ram);
-        }
-        let ram = Self::new(config)?;
-        let mut offset = 0;
-        for region in ram.regions() {
-            ram.load_image(region, file, offset)
-                .map_err(|source| MemoryError::Image {
-                    what: "map",
-                    source,
-                })?;
-            offset += region.len;
-        }
-        Ok(ram)
+        Self::from_layers(config, &Layers::new(file.clone(), config.size))
     }
 
     fn load_image(&self, region: Region, file: &Arc<File>, offset: u64) -> io::Result<()> {
@@ -228,6 +217,13 @@ impl GuestRam {
             }
         }
         Ok(())
+    }
+
+    /// Whether all pages that are written to belong to this process alone, and are small ones.
+    pub(crate) fn is_private(&self) -> bool {
+        let other = libc::MAP_SHARED | libc::MAP_HUGETLB;
+        let mut regions = self.memory.iter();
+        regions.all(|region| region.flags() & other == 0 && region.is_hugetlbfs() != Some(true))
     }
 
     /// Pages of a memfd may be there without having been touched here.

@@ -26,6 +26,9 @@ pub struct MachineConfig {
     pub protocol: Option<Protocol>,
     /// Guest RAM.
     pub memory: MemoryConfig,
+    /// Whether guest RAM is watched from the first snapshot on, so that a [`Diff`](crate::SnapshotKind::Diff) need not
+    /// look for what has changed by comparing. Until there is a snapshot, it costs nothing.
+    pub track_dirty: bool,
     /// How many CPUs.
     pub cpus: u32,
     /// What of the host's processor the guest sees otherwise.
@@ -66,6 +69,7 @@ impl MachineConfig {
             cmdline: String::new(),
             protocol: None,
             memory: MemoryConfig::default(),
+            track_dirty: false,
             cpus: 1,
             cpu_template: CpuTemplate::default(),
             output: Output::discard(),

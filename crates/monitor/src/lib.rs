@@ -49,6 +49,9 @@ mod events;
 mod generation;
 mod histogram;
 mod hypercalls;
+#[cfg(test)]
+#[path = "../../boot/tests/images/mod.rs"]
+mod images;
 mod input;
 mod inventory;
 mod machine;
@@ -85,8 +88,8 @@ pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
 pub use snapshot::{
-    DeviceInfo, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind,
-    SnapshotReport, WallClock,
+    BaseInfo, DeviceInfo, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo,
+    SnapshotKind, SnapshotReport, WallClock, flatten,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use template::{Blank, CloneConfig, Pool, Spent, Template};

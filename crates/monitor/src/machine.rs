@@ -26,7 +26,7 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::snapshot::{MachineState, Saved, Subject};
+use crate::snapshot::{Lineage, MachineState, Saved, Subject};
 use crate::{
     Control, CustomDevice, GUEST, ImageId, Input, Inventory, MachineConfig, MachineKind,
     MonitorError, OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring,
@@ -160,7 +160,7 @@ impl<V: Vm> Machine<V> {
                 config.memory,
                 &vm,
                 config.cpus,
-                loaded.generation_id,
+                (loaded.generation_id, Lineage::none(config.track_dirty)),
             ),
             vm,
             board,
@@ -208,6 +208,13 @@ impl<V: Vm> Machine<V> {
             image,
         } = body;
         let memory = state.memory.config;
+        // Before anything is written to RAM.
+        let lineage = Lineage::of(
+            (&config.files, state.memory.id),
+            &config.bases,
+            &ram,
+            config.track_dirty,
+        );
         let cpus = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
         let virtio = state.virtio(config)?;
         let fittings = Fittings {
@@ -253,7 +260,14 @@ impl<V: Vm> Machine<V> {
             timeline: config.timeline.clone(),
             timeout: config.timeout,
             vcpus,
-            subject: subject(&board, ram, memory, &vm, cpus, state.generation_id),
+            subject: subject(
+                &board,
+                ram,
+                memory,
+                &vm,
+                cpus,
+                (state.generation_id, lineage),
+            ),
             vm,
             board,
             events,
@@ -360,7 +374,7 @@ fn subject<V: Vm>(
     memory: MemoryConfig,
     vm: &Arc<V>,
     cpus: u32,
-    generation_id: Option<u64>,
+    (generation_id, lineage): (Option<u64>, Lineage),
 ) -> Arc<Subject> {
     let vm = vm.clone();
     Arc::new(Subject {
@@ -370,6 +384,7 @@ fn subject<V: Vm>(
         clock: Box::new(move || vm.clock()),
         cpus: usize::try_from(cpus).unwrap_or(usize::MAX),
         generation_id,
+        lineage,
     })
 }
 

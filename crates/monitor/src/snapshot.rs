@@ -1,10 +1,13 @@
 //! A machine in files: [`Control::snapshot`](crate::Control::snapshot) writes them,
 //! [`Machine::restore`](crate::Machine::restore) makes a machine from them that goes on.
 
+mod chain;
 mod description;
 mod error;
 mod files;
+mod flatten;
 mod info;
+mod lineage;
 mod restore;
 mod restore_config;
 mod saver;
@@ -13,14 +16,16 @@ mod store;
 mod subject;
 mod take;
 
+pub(crate) use chain::Chain;
 pub(crate) use description::{ConsoleEnd, Description, MetadataState, path_bytes};
 pub use error::SnapshotError;
 pub use files::{SnapshotFiles, SnapshotKind, SnapshotReport};
-pub use info::{DeviceInfo, SnapshotInfo};
+pub use flatten::flatten;
+pub use info::{BaseInfo, DeviceInfo, SnapshotInfo};
+pub(crate) use lineage::Lineage;
 pub(crate) use restore::{Cpus, Saved};
 pub use restore_config::{Rebinding, RestoreConfig, WallClock};
 pub(crate) use saver::Saver;
 pub(crate) use state::MachineState;
-pub(crate) use store::{open_image, read_state};
 pub(crate) use subject::Subject;
 pub(crate) use take::take;

@@ -8,18 +8,18 @@
 mod config;
 mod pool;
 
-use std::fs::File;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use goldcrest_memory::GuestRam;
+use goldcrest_memory::image::Layers;
 use goldcrest_vcpu::{Hypervisor, Vm};
 
 pub use config::CloneConfig;
 pub use pool::Pool;
 
 use crate::machine::Body;
-use crate::snapshot::{Cpus, MachineState, open_image, read_state};
+use crate::snapshot::{Chain, Cpus, MachineState};
 use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage};
 
 /// A snapshot from which machines are made.
@@ -41,8 +41,9 @@ use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage}
 #[derive(Debug)]
 pub struct Template {
     files: SnapshotFiles,
+    bases: Vec<PathBuf>,
     state: MachineState,
-    image: Arc<File>,
+    layers: Layers,
     /// Whether CPUs have taken the state.
     taken: AtomicBool,
 }
@@ -62,12 +63,23 @@ impl Template {
     ///
     /// [`SnapshotError`] if the files are not a snapshot.
     pub fn open(files: &SnapshotFiles) -> Result<Self, SnapshotError> {
-        let state = read_state(&files.state)?;
-        let image = Arc::new(open_image(&files.memory, &state)?);
+        Self::open_with(files, &[])
+    }
+
+    /// As [`open`](Self::open), of a snapshot that is the difference to others, with directories where those are that are
+    /// not where they were when it was made. Where what has changed is scattered over RAM, each machine copies a part of
+    /// it: [`flatten`](crate::flatten) a snapshot of which many are made.
+    ///
+    /// # Errors
+    ///
+    /// As for that.
+    pub fn open_with(files: &SnapshotFiles, bases: &[PathBuf]) -> Result<Self, SnapshotError> {
+        let Chain { state, layers, .. } = Chain::open(files, bases)?;
         Ok(Self {
             files: files.clone(),
+            bases: bases.to_vec(),
             state,
-            image,
+            layers,
             taken: AtomicBool::new(false),
         })
     }
@@ -91,7 +103,7 @@ impl Template {
     ///
     /// [`MonitorError`] if the host or the hypervisor refuses.
     pub fn prepare<H: Hypervisor>(&self, hypervisor: &H) -> Result<Blank<H::Vm>, MonitorError> {
-        let ram = GuestRam::from_image(&self.state.memory.config, &self.image)?;
+        let ram = GuestRam::from_layers(&self.state.memory.config, &self.layers)?;
         let vm = hypervisor.create_vm(&ram)?;
         Body::new(hypervisor, vm, ram, &self.state).map(Blank)
     }
@@ -131,7 +143,7 @@ impl Template {
     /// As for [`reset`](Self::reset).
     pub fn clean<V: Vm>(&self, spent: Spent<V>) -> Result<Blank<V>, MonitorError> {
         let body = self.own(spent.0)?;
-        body.ram.revert(&self.image)?;
+        body.ram.revert_to(&self.layers)?;
         body.vm.forget_translations()?;
         Ok(Blank(body))
     }
@@ -144,7 +156,7 @@ impl Template {
         if body.are == Cpus::New && self.taken.load(Ordering::Relaxed) {
             body.are = Cpus::Others;
         }
-        let config = config.of(&self.files);
+        let config = config.of(&self.files, &self.bases);
         if let Some(timeline) = &config.timeline {
             for stage in [Stage::MemoryReserved, Stage::VmCreated, Stage::VcpuCreated] {
                 timeline.mark(stage);

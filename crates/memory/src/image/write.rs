@@ -2,24 +2,24 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 use super::pages::{PageMap, mark_behind};
-use super::{CHUNK, ChunkSum, ImageId, Page, chunks, file_len, is_zero, trailer};
-use crate::{GuestRam, MemoryError, PAGE_SIZE};
+use super::sink::{Sink, Written};
+use super::{CHUNK, Extents, ImageId, Layers, Page, trailer};
+use crate::{GuestRam, MemoryError, PAGE_SIZE, Tracker};
 
 /// Pages that are looked at together.
 const BATCH: usize = 256;
 
-/// What was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Bytes of RAM that are not holes.
-    pub bytes: u64,
-    /// A checksum for each [`CHUNK`].
-    pub checksums: Vec<u32>,
+/// What is known of the pages that have changed since an image was written.
+#[derive(Debug, Clone, Copy)]
+pub enum Changes<'a> {
+    /// Nothing: pages are compared with that image.
+    Compared(&'a Layers),
+    /// They were watched since then.
+    Tracked(&'a Tracker),
 }
 
 /// Writes RAM, which nobody changes meanwhile, to an empty file.
@@ -28,69 +28,150 @@ pub struct Written {
 ///
 /// [`MemoryError::Image`] if the file cannot be written.
 pub fn write(ram: &GuestRam, file: &File, id: ImageId) -> Result<Written, MemoryError> {
-    write_to(ram, file, id).map_err(|source| MemoryError::Image {
-        what: "write",
-        source,
-    })
+    write_to(ram, file, id, None).map(|(written, _)| written)
 }
 
-fn write_to(ram: &GuestRam, file: &File, id: ImageId) -> io::Result<Written> {
-    let size = ram.size();
-    file.set_len(file_len(size))?;
+/// Writes the pages of RAM that have changed since another image was written, to an empty file; and says which they are.
+/// Nobody changes RAM meanwhile.
+///
+/// # Errors
+///
+/// [`MemoryError::Image`] if the file cannot be written or the other image not be read, [`MemoryError::Extents`] if there
+/// are more runs of pages than can be told apart.
+pub fn write_changes(
+    ram: &GuestRam,
+    file: &File,
+    id: ImageId,
+    changes: Changes<'_>,
+) -> Result<(Written, Extents), MemoryError> {
+    write_to(ram, file, id, Some(changes))
+}
+
+/// Writes what several images have together to an empty file, as one. `progress` is called with the bytes of RAM that are
+/// done.
+///
+/// # Errors
+///
+/// [`MemoryError::Image`] if one cannot be read or the file cannot be written.
+pub fn merge(
+    layers: &Layers,
+    file: &File,
+    id: ImageId,
+    mut progress: impl FnMut(u64),
+) -> Result<Written, MemoryError> {
+    let size = layers.size();
+    let mut sink = Sink::new(file, size).map_err(cannot_write)?;
+    let mut buffer = vec![0; BATCH * size_of::<Page>()];
+    let mut done = 0;
+    while done < size {
+        let len = CHUNK.min(size - done);
+        let mut pages = vec![false; usize::try_from(len / PAGE_SIZE).unwrap_or(0)];
+        layers.mark(done, &mut pages).map_err(cannot_read)?;
+        marked(&pages, |first, count| {
+            let offset = done + first * PAGE_SIZE;
+            let bytes = buffer.get_mut(..count * size_of::<Page>());
+            let bytes = bytes.unwrap_or_default();
+            layers.read(offset, bytes).map_err(cannot_read)?;
+            sink.put(offset, bytes.as_chunks().0).map_err(cannot_write)
+        })?;
+        done += len;
+        progress(done);
+    }
+    trailer::write(file, size, id).map_err(cannot_write)?;
+    Ok(sink.finish())
+}
+
+fn cannot_read(source: io::Error) -> MemoryError {
+    MemoryError::Image {
+        what: "read",
+        source,
+    }
+}
+
+fn cannot_write(source: io::Error) -> MemoryError {
+    MemoryError::Image {
+        what: "write",
+        source,
+    }
+}
+
+fn write_to(
+    ram: &GuestRam,
+    file: &File,
+    id: ImageId,
+    changes: Option<Changes<'_>>,
+) -> Result<(Written, Extents), MemoryError> {
     let mut writer = Writer {
         ram,
-        file,
         map: PageMap::open(),
         buffer: vec![0; BATCH * size_of::<Page>()],
-        written: Written::default(),
-        sums: Vec::new(),
+        compared: Vec::new(),
+        sink: Sink::new(file, ram.size()).map_err(cannot_write)?,
+        changes,
+        extents: Extents::default(),
     };
-    for _ in 0..chunks(size) {
-        writer.sums.push(ChunkSum::new());
+    if let Some(Changes::Compared(_)) = changes {
+        writer.compared = vec![0; BATCH * size_of::<Page>()];
     }
     let mut offset = 0;
     for region in ram.memory().iter() {
         writer.region(region, offset)?;
         offset += region.len();
     }
-    trailer::write(file, size, id)?;
-    let Writer {
-        mut written, sums, ..
-    } = writer;
-    written.checksums = sums.into_iter().map(ChunkSum::finish).collect();
-    Ok(written)
+    trailer::write(file, ram.size(), id).map_err(cannot_write)?;
+    Ok((writer.sink.finish(), writer.extents))
 }
 
 struct Writer<'a> {
     ram: &'a GuestRam,
-    file: &'a File,
     map: PageMap,
     buffer: Vec<u8>,
-    written: Written,
-    sums: Vec<ChunkSum>,
+    /// What the image has that pages are compared with.
+    compared: Vec<u8>,
+    sink: Sink<'a>,
+    /// All pages are written where it says nothing.
+    changes: Option<Changes<'a>>,
+    extents: Extents,
 }
 
 impl Writer<'_> {
     /// A region, whose bytes are at `offset` of the file.
-    fn region(&mut self, region: &GuestRegionMmap, offset: u64) -> io::Result<()> {
+    fn region(&mut self, region: &GuestRegionMmap, offset: u64) -> Result<(), MemoryError> {
         let mut done = 0;
         while done < region.len() {
             let len = CHUNK.min(region.len() - done);
-            let count = usize::try_from(len / PAGE_SIZE).map_err(io::Error::other)?;
-            let mut pages = vec![false; count];
-            self.mark(region, done, &mut pages)?;
-            self.pages(region, done, offset + done, &pages)?;
+            let mut pages = vec![false; usize::try_from(len / PAGE_SIZE).unwrap_or(0)];
+            self.mark(region, done, offset + done, &mut pages)
+                .map_err(cannot_write)?;
+            marked(&pages, |first, count| {
+                let from = first * PAGE_SIZE;
+                self.batch(region, done + from, offset + done + from, count)
+            })?;
             done += len;
         }
         Ok(())
     }
 
-    /// Marks the pages from `from` of the region that may be anything but zeros.
-    fn mark(&self, region: &GuestRegionMmap, from: u64, pages: &mut [bool]) -> io::Result<()> {
+    /// Marks the pages from `from` of the region that are to be looked at: the others are zeros or, where changes are
+    /// looked for, have not changed.
+    fn mark(
+        &self,
+        region: &GuestRegionMmap,
+        from: u64,
+        offset: u64,
+        pages: &mut [bool],
+    ) -> io::Result<()> {
         let host = region
             .get_host_address(MemoryRegionAddress(from))
             .map_err(io::Error::other)?;
-        if !self.map.mark(host.addr() as u64, pages, false) {
+        let host = host.addr() as u64;
+        match self.changes {
+            Some(Changes::Tracked(tracker)) => return tracker.mark(host, pages),
+            // What was something and is zeros has changed, too.
+            Some(Changes::Compared(layers)) => layers.mark(offset, pages)?,
+            None => {}
+        }
+        if !self.map.mark(host, pages) {
             pages.fill(true);
             return Ok(());
         }
@@ -101,29 +182,6 @@ impl Writer<'_> {
             .try_for_each(|behind| mark_behind(behind, start, pages))
     }
 
-    /// Writes those of the marked pages that are not zeros.
-    fn pages(
-        &mut self,
-        region: &GuestRegionMmap,
-        from: u64,
-        offset: u64,
-        marked: &[bool],
-    ) -> io::Result<()> {
-        let mut first = 0;
-        for run in marked.chunk_by(|a, b| a == b) {
-            if run.first() == Some(&true) {
-                let mut at = first;
-                for batch in run.chunks(BATCH) {
-                    let bytes = at as u64 * PAGE_SIZE;
-                    self.batch(region, from + bytes, offset + bytes, batch.len())?;
-                    at += batch.len();
-                }
-            }
-            first += run.len();
-        }
-        Ok(())
-    }
-
     /// `count` pages from `from` of the region.
     fn batch(
         &mut self,
@@ -131,30 +189,54 @@ impl Writer<'_> {
         from: u64,
         offset: u64,
         count: usize,
-    ) -> io::Result<()> {
+    ) -> Result<(), MemoryError> {
         let len = count * size_of::<Page>();
         let buffer = self.buffer.get_mut(..len).unwrap_or_default();
         region
             .get_slice(MemoryRegionAddress(from), len)
-            .map_err(io::Error::other)?
+            .map_err(|source| cannot_write(io::Error::other(source)))?
             .copy_to(buffer);
         let (pages, _) = buffer.as_chunks::<{ size_of::<Page>() }>();
-        let mut first = 0;
-        for run in pages.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
-            let at = offset + first as u64 * PAGE_SIZE;
-            if run.first().is_some_and(|page| !is_zero(page)) {
-                self.file.write_all_at(run.as_flattened(), at)?;
-                self.written.bytes += std::mem::size_of_val(run) as u64;
-                for (page, number) in run.iter().zip(at / PAGE_SIZE..) {
-                    let chunk = usize::try_from(number * PAGE_SIZE / CHUNK);
-                    let sum = chunk.ok().and_then(|chunk| self.sums.get_mut(chunk));
-                    if let Some(sum) = sum {
-                        sum.add(number, page);
-                    }
-                }
+        match self.changes {
+            None => self.sink.put(offset, pages).map_err(cannot_write),
+            Some(Changes::Tracked(_)) => {
+                self.extents.push(offset, len as u64)?;
+                self.sink.put(offset, pages).map_err(cannot_write)
             }
-            first += run.len();
+            Some(Changes::Compared(layers)) => {
+                let old = self.compared.get_mut(..len).unwrap_or_default();
+                layers.read(offset, old).map_err(cannot_read)?;
+                let (old, _) = old.as_chunks::<{ size_of::<Page>() }>();
+                let differ: Vec<_> = pages.iter().zip(old).map(|(new, old)| new != old).collect();
+                let (sink, extents) = (&mut self.sink, &mut self.extents);
+                marked(&differ, |first, count| {
+                    let at = offset + first * PAGE_SIZE;
+                    extents.push(at, count as u64 * PAGE_SIZE)?;
+                    let rest = usize::try_from(first).ok().and_then(|at| pages.get(at..));
+                    let changed = rest.and_then(|rest| rest.get(..count));
+                    sink.put(at, changed.unwrap_or_default())
+                        .map_err(cannot_write)
+                })
+            }
         }
-        Ok(())
     }
+}
+
+/// Calls `each` with the number of the first and the count of pages that are marked and lie together: [`BATCH`] at most.
+fn marked(
+    pages: &[bool],
+    mut each: impl FnMut(u64, usize) -> Result<(), MemoryError>,
+) -> Result<(), MemoryError> {
+    let mut first = 0;
+    for run in pages.chunk_by(|a, b| a == b) {
+        let mut at = first;
+        for batch in run.chunks(BATCH) {
+            if run.first() == Some(&true) {
+                each(at, batch.len())?;
+            }
+            at += batch.len() as u64;
+        }
+        first = at;
+    }
+    Ok(())
 }

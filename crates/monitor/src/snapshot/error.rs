@@ -28,6 +28,22 @@ pub enum SnapshotError {
     /// Nothing tells what has changed.
     #[error("there is no snapshot that this one could be the difference to: make a full one")]
     NoBase,
+    /// A snapshot that depends on another, which is not as it should be; or another depends on it.
+    #[error("{} {what}", path.display())]
+    Base {
+        /// The snapshot's file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// What a snapshot is the difference to is not to be found.
+    #[error("{} is the difference to a snapshot that is not there", path.display())]
+    MissingBase {
+        /// The snapshot's state file.
+        path: PathBuf,
+        /// Why.
+        source: Box<SnapshotError>,
+    },
     /// A CPU could not be saved.
     #[error("cannot save CPU {cpu}")]
     Cpu {

@@ -29,7 +29,8 @@ pub enum SnapshotKind {
     /// All of it.
     #[default]
     Full,
-    /// What has changed since the snapshot before, which is needed to restore this one.
+    /// What has changed since the snapshot that was made last, or that the machine was restored from. That one is needed to
+    /// restore this one, and found by the way to it from this one's directory.
     Diff,
 }
 

@@ -1,13 +1,13 @@
 //! What a snapshot is, without making a machine of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use goldcrest_memory::MemoryError;
-use goldcrest_memory::image::{self, ImageId};
+use goldcrest_memory::image::ImageId;
 
+use super::chain::Chain;
 use super::state::MachineState;
-use super::store::{open_image, parse_state, read_state};
+use super::store::{parse_state, read_state};
 use super::{ConsoleEnd, Description, SnapshotError, SnapshotFiles};
 use crate::NetLink;
 
@@ -25,8 +25,22 @@ pub struct SnapshotInfo {
     pub memory_written: u64,
     /// By which the memory file is known.
     pub id: ImageId,
+    /// What it is the difference to, if it is not a full one.
+    pub base: Option<BaseInfo>,
     /// Its virtio devices.
     pub devices: Vec<DeviceInfo>,
+}
+
+/// A snapshot that is needed to restore another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BaseInfo {
+    /// By which its memory file is known.
+    pub id: ImageId,
+    /// Its state file, from the directory of the other's.
+    pub state: PathBuf,
+    /// Bytes of RAM that have changed since.
+    pub changed: u64,
 }
 
 /// A virtio device of a machine that was saved.
@@ -60,25 +74,28 @@ impl SnapshotInfo {
         parse_state(Path::new("state"), state).map(|state| Self::of(&state))
     }
 
-    /// Reads both files, all of them, and compares the memory with its checksums.
+    /// Reads both files, all of them, and compares the memory with its checksums; those that it is the difference to, too.
     ///
     /// # Errors
     ///
     /// [`SnapshotError`] with the first thing that is not as it was written.
     pub fn verify(files: &SnapshotFiles) -> Result<Self, SnapshotError> {
-        let state = read_state(&files.state)?;
-        let file = open_image(&files.memory, &state)?;
-        let memory = &state.memory;
-        image::verify(&file, memory.config.size, &memory.checksums).map_err(
-            |error| match error {
-                MemoryError::NotTheImage(what) => SnapshotError::Memory {
-                    path: files.memory.clone(),
-                    what,
-                },
-                error => error.into(),
-            },
-        )?;
-        Ok(Self::of(&state))
+        Self::verify_with(files, &[]).map(|(info, _)| info)
+    }
+
+    /// As [`verify`](Self::verify), with directories where bases are that are not where they are said to be. Also how many
+    /// snapshots it depends on.
+    ///
+    /// # Errors
+    ///
+    /// As for that.
+    pub fn verify_with(
+        files: &SnapshotFiles,
+        bases: &[PathBuf],
+    ) -> Result<(Self, usize), SnapshotError> {
+        let chain = Chain::open(files, bases)?;
+        chain.verify(|_| {})?;
+        Ok((Self::of(&chain.state), chain.len() - 1))
     }
 
     fn of(state: &MachineState) -> Self {
@@ -94,6 +111,11 @@ impl SnapshotInfo {
             memory_size: state.memory.config.size,
             memory_written: state.memory.written,
             id: state.memory.id,
+            base: state.memory.difference.as_ref().map(|difference| BaseInfo {
+                id: difference.base,
+                state: difference.state.clone(),
+                changed: difference.extents.bytes(),
+            }),
             devices: devices.collect(),
         }
     }

@@ -9,8 +9,9 @@ use goldcrest_memory::GuestRam;
 use goldcrest_snapshot::{Part, Snapshot};
 use goldcrest_vcpu::{Vcpu, VcpuState, Vm};
 
+use super::chain::Chain;
 use super::state::{DeviceState, MachineState};
-use super::store::{file_error, open_image, read_state};
+use super::store::file_error;
 use super::subject::{MSR_TSC, in_device, lock, wall_clock};
 use super::{
     ConsoleEnd, Description, MetadataState, Rebinding, RestoreConfig, SnapshotError, WallClock,
@@ -30,13 +31,14 @@ pub(crate) struct Saved {
 impl Saved {
     /// Reads the files, and maps the RAM.
     pub(crate) fn open(config: &RestoreConfig) -> Result<Self, SnapshotError> {
-        let mut state = read_state(&config.files.state)?;
-        let image = open_image(&config.files.memory, &state)?;
+        let Chain {
+            mut state, layers, ..
+        } = Chain::open(&config.files, &config.bases)?;
         rebind(&mut state.devices, &config.rebind)?;
         if config.clock == WallClock::Now {
             advance(&mut state, wall_clock());
         }
-        let ram = GuestRam::from_image(&state.memory.config, &Arc::new(image))?;
+        let ram = GuestRam::from_layers(&state.memory.config, &layers)?;
         Ok(Self { state, ram })
     }
 }

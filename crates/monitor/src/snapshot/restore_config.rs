@@ -16,7 +16,10 @@ pub struct RestoreConfig {
     pub files: SnapshotFiles,
     /// Ends of devices that are elsewhere now.
     pub rebind: Vec<Rebinding>,
-    /// Whether guest RAM is watched, so that a [`Diff`](super::SnapshotKind::Diff) can be made of the machine.
+    /// Directories of snapshots that this one is the difference to, where they are not where they were when it was made.
+    pub bases: Vec<PathBuf>,
+    /// Whether guest RAM is watched, so that a [`Diff`](super::SnapshotKind::Diff) of the machine need not look for what
+    /// has changed by comparing.
     pub track_dirty: bool,
     /// What has become of the time in between.
     pub clock: WallClock,
@@ -48,6 +51,7 @@ impl RestoreConfig {
         Self {
             files,
             rebind: Vec::new(),
+            bases: Vec::new(),
             track_dirty: false,
             clock: WallClock::default(),
             paused: false,

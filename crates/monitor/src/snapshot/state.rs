@@ -1,12 +1,15 @@
 //! What is saved of a machine, but for its RAM.
 
+use std::path::PathBuf;
+
 use goldcrest_memory::MemoryConfig;
-use goldcrest_memory::image::ImageId;
+use goldcrest_memory::image::{CHUNK, Extents, ImageId};
 use goldcrest_snapshot::{EnvelopeError, Part, open_state, seal_state};
 use goldcrest_vcpu::VcpuState;
 use serde::{Deserialize, Serialize};
 
-use super::{Description, SnapshotError};
+use super::chain::parent;
+use super::{Description, SnapshotError, SnapshotFiles, path_bytes};
 use crate::MAX_VIRTIO_DEVICES;
 
 /// What the envelope says that it has.
@@ -47,6 +50,48 @@ pub(crate) struct MemoryState {
     /// Bytes that are not holes.
     pub(crate) written: u64,
     pub(crate) checksums: Vec<u32>,
+    /// Of an image that has only what has changed.
+    pub(crate) difference: Option<Difference>,
+}
+
+/// What an image is the difference to, and which pages it has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Difference {
+    pub(crate) base: ImageId,
+    /// The [digest](MemoryState::digest) of the base.
+    pub(crate) digest: u32,
+    /// The base's files, from the directory of the state.
+    #[serde(with = "path_bytes")]
+    pub(crate) state: PathBuf,
+    #[serde(with = "path_bytes")]
+    pub(crate) memory: PathBuf,
+    pub(crate) extents: Extents,
+}
+
+impl MemoryState {
+    /// By which it is known that an image, and what it is the difference to, are still those that they were. Nothing for
+    /// one that cannot be saved.
+    pub(super) fn digest(&self) -> Option<u32> {
+        let sealed = seal_state("image", VERSION, self).ok()?;
+        sealed.last_chunk().map(|sum| u32::from_le_bytes(*sum))
+    }
+
+    /// Bytes that have changed; of a full image, those that are not zeros.
+    pub(super) fn changed(&self) -> u64 {
+        let difference = self.difference.as_ref();
+        difference.map_or(self.written, |difference| difference.extents.bytes())
+    }
+}
+
+impl Difference {
+    /// Where the base is said to be by a snapshot in `files`.
+    pub(super) fn files(&self, files: &SnapshotFiles) -> SnapshotFiles {
+        let directory = parent(&files.state);
+        SnapshotFiles {
+            state: directory.join(&self.state),
+            memory: directory.join(&self.memory),
+        }
+    }
 }
 
 /// The devices that every machine has.
@@ -113,7 +158,19 @@ impl MachineState {
         for device in &self.devices {
             device.description.check(self.memory.config.size)?;
         }
-        Ok(self.memory.config.validate()?)
+        self.memory.config.validate()?;
+        let checksums = self.memory.checksums.len() as u64;
+        if checksums != self.memory.config.size.div_ceil(CHUNK) {
+            return Err(impossible(
+                "number of checksums",
+                checksums,
+                "must be one for each 16 MiB of RAM",
+            ));
+        }
+        match &self.memory.difference {
+            Some(difference) => Ok(difference.extents.check(self.memory.config.size)?),
+            None => Ok(()),
+        }
     }
 }
 

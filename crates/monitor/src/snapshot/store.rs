@@ -13,6 +13,7 @@ use goldcrest_memory::MemoryError;
 use goldcrest_memory::image::{self, ImageId};
 use nix::fcntl::OFlag;
 
+use super::chain::parent;
 use super::state::{MAX_SIZE, MachineState, StateError};
 use super::{SnapshotError, SnapshotFiles};
 use crate::generation::random;
@@ -117,6 +118,14 @@ impl Drop for Part {
     }
 }
 
+/// The bytes of a state that goes into `files`.
+pub(super) fn seal(state: &MachineState, files: &SnapshotFiles) -> Result<Vec<u8>, SnapshotError> {
+    state.seal().map_err(|source| SnapshotError::State {
+        path: files.state.clone(),
+        source,
+    })
+}
+
 /// Reads a state file, and looks whether it can be one.
 pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
     let file = open_file(path)?;
@@ -187,10 +196,7 @@ fn part_path(path: &Path, id: ImageId) -> PathBuf {
 
 /// Makes sure that what was renamed in the directory of `path` stays so.
 fn sync_directory(path: &Path) -> Result<(), SnapshotError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = parent(path);
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(file_error("write", directory))
 }

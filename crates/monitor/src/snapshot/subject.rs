@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use goldcrest_chipset::Serial;
-use goldcrest_memory::image::{ImageId, Written};
 use goldcrest_memory::{GuestRam, MemoryConfig};
 use goldcrest_snapshot::{EnvelopeError, Part, Snapshot};
 use goldcrest_vcpu::{VcpuError, VcpuState};
 
 use super::SnapshotError;
+use super::lineage::Lineage;
 use super::state::{ChipsetState, DeviceState, MachineState, MemoryState};
 use crate::cpu::Board;
 use crate::virtio::Held;
@@ -31,6 +31,8 @@ pub(crate) struct Subject {
     pub(crate) cpus: usize,
     /// Guest-physical address of the generation identifier, of guests that are told of it.
     pub(crate) generation_id: Option<u64>,
+    /// The snapshot that there is of it.
+    pub(crate) lineage: Lineage,
 }
 
 /// The CPUs, and what the clocks showed at that moment.
@@ -89,12 +91,12 @@ impl Subject {
         })
     }
 
-    /// All but the RAM, which was written as the image `id`.
+    /// All but the RAM, which was written as `memory` says.
     pub(super) fn state(
         &self,
         cpus: SavedCpus,
         quiet: &Quiet<'_>,
-        (id, written): (ImageId, Written),
+        memory: MemoryState,
     ) -> Result<MachineState, SnapshotError> {
         let board = &self.board;
         let chipset = ChipsetState {
@@ -118,12 +120,7 @@ impl Subject {
             });
         }
         Ok(MachineState {
-            memory: MemoryState {
-                config: self.memory,
-                id,
-                written: written.bytes,
-                checksums: written.checksums,
-            },
+            memory,
             saved_at: cpus.at,
             clock: cpus.clock,
             cpus: cpus.states,

@@ -1,5 +1,6 @@
 //! What a person sets for one machine of many.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,8 +57,9 @@ impl Default for CloneConfig {
 
 impl CloneConfig {
     /// As that of a machine which is restored from `files`.
-    pub(super) fn of(self, files: &SnapshotFiles) -> RestoreConfig {
+    pub(super) fn of(self, files: &SnapshotFiles, bases: &[PathBuf]) -> RestoreConfig {
         RestoreConfig {
+            bases: bases.to_vec(),
             rebind: self.rebind,
             clock: self.clock,
             paused: self.paused,

@@ -5,20 +5,18 @@
     reason = "tests"
 )]
 
-#[path = "../../../boot/tests/images/mod.rs"]
-mod images;
-
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use goldcrest_boot::Image;
 use goldcrest_vcpu::kvm::{Kvm, KvmVm};
 use goldcrest_vcpu::{Vcpu, VcpuState};
-use images::{ElfBuilder, R, W, X, direct_note, segment};
 use tempfile::TempDir;
 
 use super::*;
+use crate::images::{ElfBuilder, R, W, X, direct_note, segment};
 use crate::{MachineConfig, Output, SnapshotKind, StopReason, run};
 
 /// `IA32_TIME_STAMP_COUNTER`.
@@ -128,7 +126,9 @@ fn saved(
         save(control, directory.path());
         machine.join().unwrap().1
     });
-    let state = read_state(&directory.path().join("state")).unwrap();
+    let state = Chain::open(&SnapshotFiles::in_directory(directory.path()), &[])
+        .unwrap()
+        .state;
     let mut memory = std::fs::read(directory.path().join("memory")).unwrap();
     memory.truncate(8 << 20);
     // Of all memory, this alone is another one each time.
