@@ -11,7 +11,12 @@ use goldcrest_bus::Device;
 use goldcrest_chipset::{I8042, Output, Rtc, Serial, SystemClock};
 use goldcrest_fuzz::state;
 use goldcrest_irq::{Ioapic, IrqLine, Msi, MsiSink, Pic};
+use goldcrest_monitor::{
+    BalloonConfig, Control, Image, Machine, MachineConfig, RestoreConfig, SnapshotFiles,
+    SnapshotKind, StopReason, balloon_device, entropy_device, run,
+};
 use goldcrest_snapshot::{Snapshot, seal};
+use goldcrest_vcpu::scripted::Scripted;
 use goldcrest_virtio::driver::{DriverQueue, initialise};
 use goldcrest_virtio::spec::feature;
 use goldcrest_virtio::{Mmio, VirtioDevice};
@@ -47,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         file_seeds(),
         cmdline_seeds(),
         snapshot_seeds()?,
+        machine_seeds()?,
         virtio_seeds()?,
         text_seeds(),
         api_seeds(),
@@ -410,6 +416,48 @@ fn snapshot_seeds() -> Result<Seeds, Box<dyn Error>> {
             ]
         });
     Ok(seeds.collect())
+}
+
+/// The states of a machine: of a full snapshot, and of what has changed since, with right checksums and to be made right.
+fn machine_seeds() -> Result<Seeds, Box<dyn Error>> {
+    let image = unikernel(&direct_note(0x10_0000));
+    let mut config = MachineConfig {
+        virtio: vec![entropy_device(), balloon_device(BalloonConfig::default())],
+        ..MachineConfig::new(Image::from_bytes("kernel", image)?)
+    };
+    config.memory.size = 2 << 20;
+    config.control.pause();
+    let directory = tempfile::tempdir()?;
+    let files = |name: &str| SnapshotFiles {
+        state: directory.path().join(format!("{name}.state")),
+        memory: directory.path().join(format!("{name}.memory")),
+    };
+    let save = |control: &Control, name: &str, kind| {
+        let saved = control.snapshot(&files(name), kind);
+        control.stop(StopReason::Escape);
+        saved
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run(&Scripted::new([]), &config).map(drop));
+        save(&config.control, "full", SnapshotKind::Full)
+    })?;
+    let restored = RestoreConfig {
+        paused: true,
+        ..RestoreConfig::new(files("full"))
+    };
+    let machine = Machine::restore(&Scripted::new([]), &restored)?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| machine.run().map(drop));
+        save(&restored.control, "changes", SnapshotKind::Diff)
+    })?;
+    let mut seeds = Seeds::new();
+    for name in ["full", "changes"] {
+        let state = fs::read(files(name).state)?;
+        for choice in [0, 0x80] {
+            seeds.push(("machine_state", [&[choice], &state[..]].concat()));
+        }
+    }
+    Ok(seeds)
 }
 
 /// Loader entries, as kernel-install and people write them.

@@ -16,5 +16,8 @@ pub fn run(data: &[u8]) {
         assert!(info.devices.len() <= MAX_VIRTIO_DEVICES);
         assert!(info.memory_size.is_multiple_of(4096) && info.memory_size >= 1 << 20);
         assert!(info.devices.iter().all(|device| !device.kind.is_empty()));
+        if let Some(base) = info.base {
+            assert!(base.changed <= info.memory_size && base.changed.is_multiple_of(4096));
+        }
     }
 }
