@@ -22,5 +22,5 @@ pub use restore_config::{Rebinding, RestoreConfig, WallClock};
 pub(crate) use saver::Saver;
 pub(crate) use state::MachineState;
 pub(crate) use store::{open_image, read_state};
-pub(crate) use subject::Subject;
+pub(crate) use subject::{MSR_TSC, Subject};
 pub(crate) use take::take;

@@ -208,6 +208,32 @@ fn nothing_of_a_run_is_left_after_a_reset() {
 }
 
 #[test]
+fn clocks_are_saved_as_they_were_when_the_machine_paused() {
+    let Some(kvm) = kvm() else { return };
+    let (_directory, template) = template(&kvm, 3, COUNT);
+    let config = paused();
+    let control = config.control.clone();
+    let machine = template.clone_machine(&kvm, config).unwrap();
+    let [first, second] = thread::scope(|scope| {
+        let machine = scope.spawn(|| machine.run());
+        let directory = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::in_directory(directory.path());
+        let states = [(); 2].map(|()| {
+            control.snapshot(&files, SnapshotKind::Full).unwrap();
+            thread::sleep(Duration::from_millis(20));
+            read_state(&files.state).unwrap()
+        });
+        control.stop(StopReason::Escape);
+        machine.join().unwrap().unwrap();
+        states
+    });
+    assert_eq!(first.clock, second.clock);
+    assert_eq!(first.saved_at, second.saved_at);
+    assert_eq!(ticked(&first, &second), 0);
+    assert_eq!(first.cpus, second.cpus);
+}
+
+#[test]
 fn a_machine_can_be_reset_again_and_again() {
     let Some(kvm) = kvm() else { return };
     let (_directory, template) = template(&kvm, 3, COUNT);
