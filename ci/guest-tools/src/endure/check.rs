@@ -19,10 +19,14 @@ pub fn check() -> ExitCode {
     let mut count = 0;
     for text in io::stdin().lock().split(b'\n').map_while(Result::ok) {
         let text = String::from_utf8_lossy(&text);
-        let Some(at) = text.find("ENDURE monotonic=") else {
+        let whole = text.rfind("ENDURE monotonic=").and_then(|begin| {
+            let line = &text[begin..];
+            line.find(" ;").map(|end| &line[..end])
+        });
+        let Some(whole) = whole else {
             continue;
         };
-        let Some(line) = parse(&text[at..]) else {
+        let Some(line) = parse(whole) else {
             println!("CHECKED a line is not whole: {}", text.trim());
             return ExitCode::FAILURE;
         };

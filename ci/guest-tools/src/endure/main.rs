@@ -11,12 +11,13 @@
 //! it computes. All threads look at the clock in turn, which must not go back. Once a second a line is printed:
 //!
 //! ```text
-//! ENDURE monotonic=MS real=MS longest=MS back=COUNT wrong=COUNT STEPS:VALUE STEPS:VALUE
+//! ENDURE monotonic=MS real=MS longest=MS back=COUNT wrong=COUNT STEPS:VALUE STEPS:VALUE ;
 //! ```
 //!
 //! `longest` is how long no thread had looked at the clock, at most, since the line before; `back` how often the clock had
 //! gone back; `STEPS:VALUE` is where each CPU's sequence is. Its value can be computed from the number of steps at once:
-//! `check` does, and that no count is smaller than in the line before.
+//! `check` does, and that no count is smaller than in the line before. A line in whose middle a machine was saved, so that
+//! it has no end, or something else in it, is left out.
 
 mod check;
 mod clock;
@@ -96,7 +97,7 @@ fn line(clock: &Clock, workers: &[Arc<Worker>]) -> String {
         })
         .collect();
     format!(
-        "ENDURE {} wrong={wrong} {}",
+        "ENDURE {} wrong={wrong} {} ;",
         clock.report(),
         places.join(" ")
     )
