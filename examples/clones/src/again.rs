@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goldcrest_monitor::{
     CloneConfig, Control, Machine, Outcome, Output, RestoreConfig, SnapshotFiles, SnapshotKind,
@@ -18,6 +18,7 @@ use crate::Failure;
 
 /// KiB that the process may have more in the end.
 const MARGIN: u64 = 8 << 10;
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// What a process has that may leak.
 #[derive(Clone, Copy)]
@@ -107,19 +108,28 @@ fn go_on<T>(
 
 /// Says what the process has after this round, which may not be more than after the first.
 fn compare(round: usize, first: &mut Option<Resources>) -> Result<(), Failure> {
-    let now = Resources::now()?;
-    println!("ROUND {round}: {now}");
+    let begun = Instant::now();
+    let mut now = Resources::now()?;
     let before = *first.get_or_insert(now);
-    let more = now.descriptors > before.descriptors
-        || now.threads > before.threads
-        || now.anonymous > before.anonymous + MARGIN;
-    match more {
+    // A thread that was waited for may be seen for a moment more.
+    while now.is_more_than(&before) && begun.elapsed() < MOMENT {
+        thread::sleep(Duration::from_millis(10));
+        now = Resources::now()?;
+    }
+    println!("ROUND {round}: {now}");
+    match now.is_more_than(&before) {
         true => Err(format!("it was less after the first: {before}").into()),
         false => Ok(()),
     }
 }
 
 impl Resources {
+    fn is_more_than(&self, before: &Self) -> bool {
+        self.descriptors > before.descriptors
+            || self.threads > before.threads
+            || self.anonymous > before.anonymous + MARGIN
+    }
+
     fn now() -> Result<Self, Failure> {
         let status = fs::read_to_string("/proc/self/status")?;
         let anonymous = status
