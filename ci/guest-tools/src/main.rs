@@ -6,6 +6,8 @@
 //! streams uds-listen PATH COUNT                  the same with Unix sockets
 //! streams uds-connect PATH PORT COUNT BYTES      where PATH is a monitor's, and PORT one of the guest's; or PORT is -, and
 //!                                                PATH what another of these listens on
+//! streams tcp-listen PORT COUNT                  the same by TCP
+//! streams tcp-connect ADDRESS:PORT COUNT BYTES
 //! ```
 //!
 //! All streams are connected before the first byte flows. Each end sends what follows from the stream's number, tells that
@@ -41,6 +43,10 @@ fn run(words: &[&str]) -> Result<bool, Failure> {
     match words {
         ["vsock-listen", port, count] => listen(Listener::vsock(port.parse()?)?, count),
         ["uds-listen", path, count] => listen(Listener::unix(path)?, count),
+        ["tcp-listen", port, count] => listen(Listener::tcp(port.parse()?)?, count),
+        ["tcp-connect", address, count, bytes] => {
+            connect(Connector::Tcp((*address).into()), count, bytes)
+        }
         ["vsock-connect", port, count, bytes] => {
             connect(Connector::Vsock(port.parse()?), count, bytes)
         }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub fn allow_many() -> nix::Result<()> {
 pub enum Listener {
     Vsock(OwnedFd),
     Unix(UnixListener),
+    Tcp(TcpListener),
 }
 
 impl Listener {
@@ -46,6 +48,11 @@ impl Listener {
         UnixListener::bind(path).map(Self::Unix)
     }
 
+    /// At any address of this machine.
+    pub fn tcp(port: u16) -> io::Result<Self> {
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(Self::Tcp)
+    }
+
     pub fn accept(&self) -> io::Result<File> {
         match self {
             Self::Vsock(socket) => {
@@ -53,6 +60,7 @@ impl Listener {
                 Ok(owned(accepted))
             }
             Self::Unix(listener) => Ok(File::from(OwnedFd::from(listener.accept()?.0))),
+            Self::Tcp(listener) => Ok(File::from(OwnedFd::from(listener.accept()?.0))),
         }
     }
 }
@@ -68,6 +76,7 @@ impl AsFd for Listener {
         match self {
             Self::Vsock(socket) => socket.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
         }
     }
 }
@@ -89,6 +98,8 @@ pub enum Connector {
     Unix(PathBuf),
     /// By a monitor's socket with a port of its guest's.
     Guest(PathBuf, u32),
+    /// With an address and port, as `192.0.2.1:80`.
+    Tcp(String),
 }
 
 impl Connector {
@@ -114,6 +125,7 @@ impl Connector {
                 Ok(socket.into())
             }
             Self::Unix(path) => Ok(File::from(OwnedFd::from(UnixStream::connect(path)?))),
+            Self::Tcp(address) => Ok(File::from(OwnedFd::from(TcpStream::connect(address)?))),
             Self::Guest(path, port) => {
                 let mut stream = UnixStream::connect(path)?;
                 stream.write_all(format!("CONNECT {port}\n").as_bytes())?;

@@ -67,6 +67,8 @@ struct Pause {
 /// What the thread of a CPU that waits does for a snapshot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Task {
+    /// Notes what the clocks show, as it begins to wait.
+    NoteClocks,
     /// Finishes an access that was begun.
     FinishAccess,
     /// Saves the CPU's state.
@@ -289,6 +291,14 @@ impl Control {
         pause.subject.clone()
     }
 
+    /// A CPU begins to wait, whose time-stamp counter shows this.
+    pub(crate) fn note_clocks(&self, cpu: u32, counter: u64) {
+        let subject = self.lock_pause().subject.clone();
+        if let Some(subject) = subject {
+            subject.note_clocks(cpu, counter);
+        }
+    }
+
     /// Says what is to be saved of a machine that begins to run, or that nothing is any more.
     pub(crate) fn set_subject(&self, subject: Option<Arc<Subject>>) {
         // Dropped, it may end the machine: after the lock.
@@ -390,10 +400,11 @@ impl Control {
         finished: impl Fn() -> bool,
         mut perform: impl FnMut(Task),
     ) {
-        let mut pause = self.lock_pause();
-        if !self.lasts(&pause) {
+        if !self.lasts(&self.lock_pause()) {
             return;
         }
+        perform(Task::NoteClocks);
+        let mut pause = self.lock_pause();
         let mut seen = pause.tasks;
         pause.waiting += 1;
         self.changed.notify_all();

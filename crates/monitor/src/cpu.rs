@@ -13,6 +13,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::control::Task;
 use crate::counters::Reason;
+use crate::snapshot::MSR_TSC;
 use crate::virtio::Placed;
 use crate::{Control, MonitorError, Outcome};
 
@@ -153,9 +154,15 @@ impl Board {
         self.finish(result);
     }
 
-    /// Does what a snapshot needs of a CPU that waits.
+    /// Does what a snapshot needs of a CPU that waits, or is about to.
     fn perform(&self, task: Task, cpu: u32, vcpu: &mut impl Vcpu, io: &mut CpuIo<'_>) {
         match task {
+            Task::NoteClocks => {
+                // Where there is none, what is saved of the clocks is what they show then.
+                if let Ok(counter) = vcpu.msr(MSR_TSC) {
+                    self.control.note_clocks(cpu, counter);
+                }
+            }
             Task::FinishAccess => {
                 let finished = vcpu.finish_access(io);
                 if let Some(result) = finished.transpose() {

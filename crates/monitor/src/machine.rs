@@ -26,7 +26,7 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::snapshot::{Lineage, MachineState, Saved, Subject};
+use crate::snapshot::{Lineage, MSR_TSC, MachineState, Saved, Subject};
 use crate::{
     Control, CustomDevice, GUEST, ImageId, Input, Inventory, MachineConfig, MachineKind,
     MonitorError, OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring,
@@ -38,9 +38,6 @@ pub(crate) use body::Body;
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
 const LARGE_MEMORY: u64 = 4 << 30;
-
-/// `IA32_TIME_STAMP_COUNTER`.
-const MSR_TSC: u32 = 0x10;
 
 /// Makes a machine from `config` and runs it to its end, again after a reset if so configured.
 ///
@@ -385,6 +382,7 @@ fn subject<V: Vm>(
         cpus: usize::try_from(cpus).unwrap_or(usize::MAX),
         generation_id,
         lineage,
+        stopped: Mutex::default(),
     })
 }
 

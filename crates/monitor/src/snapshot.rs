@@ -27,5 +27,5 @@ pub(crate) use restore::{Cpus, Saved};
 pub use restore_config::{Rebinding, RestoreConfig, WallClock};
 pub(crate) use saver::Saver;
 pub(crate) use state::MachineState;
-pub(crate) use subject::Subject;
+pub(crate) use subject::{MSR_TSC, Subject};
 pub(crate) use take::take;

@@ -3,10 +3,13 @@
 //! ```sh
 //! clones freeze IMAGE DIRECTORY          # runs IMAGE to its first output, and saves it
 //! clones measure DIRECTORY COUNT ALIVE   # makes machines of it, and says what they cost, as lines `name value ...`
+//! clones save-again DIRECTORY COUNT SECONDS            # goes on, so long each time, and saves it over itself
+//! clones reset-again DIRECTORY COUNT SECONDS [TO=FROM] # goes on, and is reset; the file TO becomes FROM's copy before
 //! ```
 //!
-//! Machines that were made begin again behind the output at which the guest was saved: a guest for this writes forever.
+//! Machines that were made begin again behind the output at which the guest was saved: a guest to be measured writes forever.
 
+mod again;
 mod alive;
 mod first_byte;
 
@@ -14,6 +17,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use goldcrest_monitor::{
     CloneConfig, Image, Machine, MachineConfig, Output, Pool, SnapshotError, SnapshotFiles,
@@ -33,7 +37,19 @@ fn main() -> Result<(), Failure> {
         ["measure", directory, count, alive] => {
             measure(directory.as_ref(), count.parse()?, alive.parse()?)
         }
-        _ => Err("usage: clones freeze IMAGE DIRECTORY | measure DIRECTORY COUNT ALIVE".into()),
+        ["save-again", directory, count, seconds] => {
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            again::save(directory.as_ref(), count.parse()?, time)
+        }
+        ["reset-again", directory, count, seconds, copies @ ..] => {
+            let time = Duration::from_secs_f64(seconds.parse()?);
+            again::reset(directory.as_ref(), count.parse()?, time, copies)
+        }
+        _ => Err(
+            "usage: clones freeze IMAGE DIRECTORY | measure DIRECTORY COUNT ALIVE | \
+             save-again DIRECTORY COUNT SECONDS | reset-again DIRECTORY COUNT SECONDS [TO=FROM]..."
+                .into(),
+        ),
     }
 }
 

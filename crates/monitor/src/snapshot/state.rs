@@ -30,9 +30,9 @@ const MAX_CLOCK: u64 = 1 << 62;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct MachineState {
     pub(crate) memory: MemoryState,
-    /// When it was saved: nanoseconds since 1970.
+    /// When it was paused: nanoseconds since 1970.
     pub(crate) saved_at: u64,
-    /// What the paravirtual clock showed, in nanoseconds.
+    /// What the paravirtual clock showed then, in nanoseconds.
     pub(crate) clock: u64,
     /// Guest-physical address of the generation identifier, of guests that are told of it.
     pub(crate) generation_id: Option<u64>,

@@ -1,5 +1,6 @@
 //! What a snapshot is made of: a machine that runs, as it is seen from outside.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,9 @@ use crate::cpu::Board;
 use crate::virtio::Held;
 
 /// `IA32_TIME_STAMP_COUNTER`.
-pub(super) const MSR_TSC: u32 = 0x10;
+pub(crate) const MSR_TSC: u32 = 0x10;
+/// `IA32_TSC_DEADLINE`.
+const MSR_TSC_DEADLINE: u32 = 0x6e0;
 /// Counters that differ by more than a second are set so by the guest.
 const SAME_TSC_MS: u64 = 1000;
 
@@ -33,6 +36,17 @@ pub(crate) struct Subject {
     pub(crate) generation_id: Option<u64>,
     /// The snapshot that there is of it.
     pub(crate) lineage: Lineage,
+    /// What the clocks showed when the CPUs stopped.
+    pub(crate) stopped: Mutex<Stopped>,
+}
+
+/// What the clocks showed when the CPUs stopped: from there they go on, however long it takes until all is saved.
+#[derive(Default)]
+pub(crate) struct Stopped {
+    /// The time-stamp counters of those CPUs that have noted them.
+    counters: BTreeMap<u32, u64>,
+    /// The paravirtual clock, and nanoseconds since 1970, when the last of them stopped.
+    clocks: Option<(u64, u64)>,
 }
 
 /// The CPUs, and what the clocks showed at that moment.
@@ -72,6 +86,14 @@ impl Subject {
         }
     }
 
+    /// A CPU has stopped, whose time-stamp counter shows this.
+    pub(crate) fn note_clocks(&self, cpu: u32, counter: u64) {
+        let clocks = (self.clock)().ok().map(|clock| (clock, wall_clock()));
+        let mut stopped = lock(&self.stopped);
+        stopped.counters.insert(cpu, counter);
+        stopped.clocks = clocks;
+    }
+
     /// The CPUs' states, which they have just saved.
     pub(super) fn saved_cpus(&self) -> Result<SavedCpus, SnapshotError> {
         let mut saved = std::mem::take(&mut *lock(&self.board.saved));
@@ -83,12 +105,21 @@ impl Subject {
         if states.len() != self.cpus {
             return Err(SnapshotError::Ended);
         }
+        let stopped = lock(&self.stopped);
+        for (cpu, state) in (0..).zip(&mut states) {
+            if let Some(counter) = stopped.counters.get(&cpu) {
+                set_back(state, *counter);
+            }
+        }
         align_counters(&mut states);
-        Ok(SavedCpus {
-            states,
-            clock: (self.clock)().map_err(SnapshotError::Clock)?,
-            at: wall_clock(),
-        })
+        let (clock, at) = match stopped.clocks {
+            Some(clocks) => clocks,
+            None => {
+                let clock = (self.clock)().map_err(SnapshotError::Clock)?;
+                (clock, wall_clock())
+            }
+        };
+        Ok(SavedCpus { states, clock, at })
     }
 
     /// All but the RAM, which was written as `memory` says.
@@ -128,6 +159,19 @@ impl Subject {
             chipset,
             devices,
         })
+    }
+}
+
+/// Has a CPU's counter show what it showed when the CPU stopped.
+fn set_back(cpu: &mut VcpuState, stopped: u64) {
+    let Some((_, counter)) = cpu.msrs.iter_mut().find(|msr| msr.0 == MSR_TSC) else {
+        return;
+    };
+    let saved = std::mem::replace(counter, stopped);
+    // A timer that has run out has its deadline now: it still has.
+    let deadlines = cpu.msrs.iter_mut();
+    for (_, deadline) in deadlines.filter(|msr| **msr == (MSR_TSC_DEADLINE, saved)) {
+        *deadline = stopped;
     }
 }
 

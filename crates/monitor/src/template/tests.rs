@@ -21,6 +21,9 @@ use crate::{MachineConfig, Output, SnapshotKind, StopReason, run};
 
 /// `IA32_TIME_STAMP_COUNTER`.
 const TSC: u32 = 0x10;
+/// `HV_X64_MSR_VP_RUNTIME` and `HV_X64_MSR_TIME_REF_COUNT`, which KVM lists also where they are not offered to the guest.
+const VP_RUNTIME: u32 = 0x4000_0010;
+const TIME_REF_COUNT: u32 = 0x4000_0020;
 
 /// Writes wherever it can in ring 0 (RAM, devices, registers, an interrupt that stays pending), then `!`, and ends with
 /// status 0.
@@ -155,7 +158,8 @@ fn ticked(before: &MachineState, after: &MachineState) -> u128 {
 fn timeless(state: &MachineState) -> (Vec<VcpuState>, String) {
     let mut cpus = state.cpus.clone();
     for cpu in &mut cpus {
-        cpu.msrs.retain(|msr| msr.0 != TSC);
+        cpu.msrs
+            .retain(|msr| ![TSC, VP_RUNTIME, TIME_REF_COUNT].contains(&msr.0));
     }
     (cpus, format!("{:?} {:?}", state.chipset, state.devices))
 }
@@ -205,6 +209,32 @@ fn nothing_of_a_run_is_left_after_a_reset() {
     }
     let passed = u128::from((again.clock - template.state.clock) / 1_000_000);
     assert!(passed <= most, "{passed} ms of at most {most} by its clock");
+}
+
+#[test]
+fn clocks_are_saved_as_they_were_when_the_machine_paused() {
+    let Some(kvm) = kvm() else { return };
+    let (_directory, template) = template(&kvm, 3, COUNT);
+    let config = paused();
+    let control = config.control.clone();
+    let machine = template.clone_machine(&kvm, config).unwrap();
+    let [first, second] = thread::scope(|scope| {
+        let machine = scope.spawn(|| machine.run());
+        let directory = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::in_directory(directory.path());
+        let states = [(); 2].map(|()| {
+            control.snapshot(&files, SnapshotKind::Full).unwrap();
+            thread::sleep(Duration::from_millis(20));
+            Chain::open(&files, &[]).unwrap().state
+        });
+        control.stop(StopReason::Escape);
+        machine.join().unwrap().unwrap();
+        states
+    });
+    assert_eq!(first.clock, second.clock);
+    assert_eq!(first.saved_at, second.saved_at);
+    assert_eq!(ticked(&first, &second), 0);
+    assert_eq!(timeless(&first), timeless(&second));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! access is under way, that its time-stamp counter was never set, and registers that KVM keeps and does not list.
 
 use super::KvmVcpu;
-use super::saved::{MSR_TSC, Nobody, Put};
+use super::saved::{FAR, MSR_TSC, Nobody, Put};
 use crate::{VcpuError, VcpuState};
 
 /// Registers that guests can write and `KVM_GET_MSR_INDEX_LIST` may lack (SDM vol. 4 §2.1): memory types and machine
@@ -18,8 +18,6 @@ const UNLISTED: [(u32, usize); 7] = [
     (0x2ff, 1),   // IA32_MTRR_DEF_TYPE
     (0x400, 128), // IA32_MC0_CTL to IA32_MC31_MISC
 ];
-/// Far from any counter that a guest may have: 2^62 lasts for decades.
-const FAR: u64 = 1 << 62;
 
 impl KvmVcpu {
     pub(super) fn put_again(&mut self, state: &VcpuState) -> Result<Vec<u32>, VcpuError> {
@@ -35,8 +33,6 @@ impl KvmVcpu {
             None => unlisted(),
         };
         if self.first {
-            // KVM takes a counter that is set to about what it shows for one that is to be synchronous, and leaves it as
-            // it is: it is set to something else before.
             before.push((MSR_TSC, FAR));
         }
         let used = Put {

@@ -14,6 +14,10 @@ use crate::{ExitHandler, Flow, Vcpu, VcpuError, VcpuState};
 /// `IA32_TIME_STAMP_COUNTER` and `IA32_TSC_DEADLINE` (SDM vol. 4 §2.1).
 pub(super) const MSR_TSC: u32 = 0x10;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
+/// What the first CPU's counter is set to before it is set to a state's: KVM takes one that is set to within a second of what
+/// it shows for one that is to be synchronous, and leaves it as it is. A new one shows next to nothing, as do those of guests
+/// that were saved soon after their start. Far from any counter that a guest may have: 2^62 lasts for decades.
+pub(super) const FAR: u64 = 1 << 62;
 /// `MSR_KVM_SYSTEM_TIME` and `MSR_KVM_SYSTEM_TIME_NEW`: a clock is in use if bit 0 is set.
 const MSR_CLOCKS: [u32; 2] = [0x12, MSR_KVM_SYSTEM_TIME_NEW];
 /// What a CPU has after a reset (SDM vol. 3A table 10-1; vol. 1 §13.3).
@@ -104,7 +108,10 @@ impl KvmVcpu {
         if !state.cpuid.entries.is_empty() {
             set_cpuid(&self.fd, &state.cpuid)?;
         }
-        self.put(state, &[], Put { new: true, taken })
+        // See `FAR`.
+        let far = [(MSR_TSC, FAR)];
+        let before: &[_] = if self.first { &far } else { &[] };
+        self.put(state, before, Put { new: true, taken })
     }
 
     /// Puts all of a state back but what never changes. MSRs of `before` are set first; those of all that were refused. Each
