@@ -82,10 +82,10 @@ impl<'a> Store<'a> {
         }
         sync_directory(&files.memory)?;
         state.rename(&files.state)?;
-        sync_directory(&files.state)?;
-        // From here on the new snapshot is the one, under whichever name its image has.
+        // From here on the new snapshot is the one, under whichever name its image has and whatever fails.
         let mut memory = memory;
         memory.done = true;
+        sync_directory(&files.state)?;
         memory.rename(&files.memory)?;
         sync_directory(&files.memory)
     }
