@@ -24,6 +24,7 @@ mod write;
 
 use std::fs::File;
 
+pub(crate) use pages::{PageMap, mark_behind};
 pub use trailer::{ImageId, check};
 pub use verify::verify;
 pub use write::{Written, write};

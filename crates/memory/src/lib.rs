@@ -7,6 +7,10 @@
 //!
 //! Module [`image`] writes RAM to a file; [`GuestRam::from_image`] maps it from there.
 //!
+//! Module [`userfault`] has pages come from another process instead, which gives them when they are touched.
+//!
+//! Module [`working_set`] has pages of an image be there before they are touched, by which ones another run has touched.
+//!
 //! [`discard`] gives pages that the guest does not need back to the host.
 //!
 //! Module [`io`] moves bytes between files and guest RAM without copying them, waiting for it or by io_uring.
@@ -37,6 +41,8 @@
 pub mod image;
 pub mod io;
 pub mod layout;
+pub mod userfault;
+pub mod working_set;
 
 mod config;
 mod discard;

@@ -18,11 +18,11 @@ const OF_A_FILE: u64 = 1 << 61;
 const ENTRY: usize = 8;
 
 /// What the kernel tells of this process's pages.
-pub(super) struct PageMap(Option<File>);
+pub(crate) struct PageMap(Option<File>);
 
 impl PageMap {
     /// Where there is none, all pages can be anything.
-    pub(super) fn open() -> Self {
+    pub(crate) fn open() -> Self {
         static DENIED: OnceLock<()> = OnceLock::new();
         if DENIED.get().is_some() {
             return Self(None);
@@ -36,7 +36,7 @@ impl PageMap {
 
     /// Marks those of the pages from host address `address` that were touched and, with `private`, do not belong to a
     /// file. False if nobody knows.
-    pub(super) fn mark(&self, address: u64, pages: &mut [bool], private: bool) -> bool {
+    pub(crate) fn mark(&self, address: u64, pages: &mut [bool], private: bool) -> bool {
         let Some(file) = &self.0 else {
             return false;
         };
@@ -57,7 +57,7 @@ impl PageMap {
 
 /// Marks those of the pages from guest-physical `start` that come from what is behind a range of RAM, if they are not
 /// touched before.
-pub(super) fn mark_behind(behind: &Behind, start: u64, pages: &mut [bool]) -> io::Result<()> {
+pub(crate) fn mark_behind(behind: &Behind, start: u64, pages: &mut [bool]) -> io::Result<()> {
     let end = start.saturating_add(pages.len() as u64 * PAGE_SIZE);
     let from = behind.start.max(start);
     let to = behind.start.saturating_add(behind.len).min(end);
