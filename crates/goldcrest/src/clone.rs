@@ -26,7 +26,10 @@ const SIGNALLED: i32 = 128;
 /// Makes machines from a snapshot, and runs them to their ends.
 pub(crate) fn clone(options: &CloneOptions) -> Result<u8, Failure> {
     let files = SnapshotFiles::in_directory(&options.restore.directory);
-    let template = Template::open(&files).map_err(MonitorError::from)?;
+    let mut template = Template::open(&files).map_err(MonitorError::from)?;
+    if options.restore.no_working_set {
+        template = template.without_working_set();
+    }
     let kvm = Kvm::open().map_err(MonitorError::from)?;
     match (options.count, options.in_process) {
         (1, _) => run(&template, &kvm, config(options, 0)?),

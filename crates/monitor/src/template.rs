@@ -12,13 +12,14 @@ use std::fs::File;
 use std::sync::Arc;
 
 use goldcrest_memory::GuestRam;
+use goldcrest_memory::working_set::WorkingSet;
 use goldcrest_vcpu::{Hypervisor, Vm};
 
 pub use config::CloneConfig;
 pub use pool::Pool;
 
 use crate::machine::Body;
-use crate::snapshot::{MachineState, open_image, read_state};
+use crate::snapshot::{MachineState, load_working_set, open_image, read_state};
 use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage};
 
 /// A snapshot from which machines are made.
@@ -42,6 +43,8 @@ pub struct Template {
     files: SnapshotFiles,
     state: MachineState,
     image: Arc<File>,
+    /// Pages that machines have before they touch them.
+    working_set: Option<WorkingSet>,
 }
 
 /// The hypervisor's part of a machine that was not made yet: RAM, mapped, and CPUs.
@@ -63,9 +66,20 @@ impl Template {
         let image = Arc::new(open_image(&files.memory, &state)?);
         Ok(Self {
             files: files.clone(),
+            working_set: load_working_set(files, &state.memory)?,
             state,
             image,
         })
+    }
+
+    /// Does not have pages that a run before touched be there before they are needed, although they were
+    /// [recorded](crate::RestoreConfig::record_working_set).
+    #[must_use]
+    pub fn without_working_set(self) -> Self {
+        Self {
+            working_set: None,
+            ..self
+        }
     }
 
     /// Makes a machine: when it is [run](Machine::run), it goes on where the snapshot was taken.
@@ -88,6 +102,7 @@ impl Template {
     /// [`MonitorError`] if the host or the hypervisor refuses.
     pub fn prepare<H: Hypervisor>(&self, hypervisor: &H) -> Result<Blank<H::Vm>, MonitorError> {
         let ram = GuestRam::from_image(&self.state.memory.config, &self.image)?;
+        self.populate(&ram);
         let vm = hypervisor.create_vm(&ram)?;
         Body::new(hypervisor, vm, ram, &self.state).map(Blank)
     }
@@ -128,8 +143,15 @@ impl Template {
     pub fn clean<V: Vm>(&self, spent: Spent<V>) -> Result<Blank<V>, MonitorError> {
         let body = self.own(spent.0)?;
         body.ram.revert(&self.image)?;
+        self.populate(&body.ram);
         body.vm.forget_translations()?;
         Ok(Blank(body))
+    }
+
+    fn populate(&self, ram: &GuestRam) {
+        if let Some(set) = &self.working_set {
+            ram.populate(set);
+        }
     }
 
     fn assemble<V: Vm>(

@@ -3,12 +3,14 @@
 //! ```sh
 //! clones freeze IMAGE DIRECTORY          # runs IMAGE to its first output, and saves it
 //! clones measure DIRECTORY COUNT ALIVE   # makes machines of it, and says what they cost, as lines `name value ...`
+//! clones working-set DIRECTORY COUNT     # records what a machine touches, and says what others save by it
 //! ```
 //!
 //! Machines that were made begin again behind the output at which the guest was saved: a guest for this writes forever.
 
 mod alive;
 mod first_byte;
+mod working_set;
 
 use std::error::Error;
 use std::path::Path;
@@ -33,7 +35,14 @@ fn main() -> Result<(), Failure> {
         ["measure", directory, count, alive] => {
             measure(directory.as_ref(), count.parse()?, alive.parse()?)
         }
-        _ => Err("usage: clones freeze IMAGE DIRECTORY | measure DIRECTORY COUNT ALIVE".into()),
+        ["working-set", directory, count] => {
+            working_set::measure(directory.as_ref(), count.parse()?)
+        }
+        _ => Err(
+            "usage: clones freeze IMAGE DIRECTORY | measure DIRECTORY COUNT ALIVE | \
+                  working-set DIRECTORY COUNT"
+                .into(),
+        ),
     }
 }
 

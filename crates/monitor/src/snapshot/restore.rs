@@ -9,10 +9,13 @@ use goldcrest_memory::GuestRam;
 use goldcrest_snapshot::{Part, Snapshot};
 use goldcrest_vcpu::{Vcpu, VcpuState, Vm};
 
-use super::state::{DeviceState, MachineState};
+use super::state::{DeviceState, MachineState, MemoryState};
 use super::store::{file_error, open_image, read_state};
 use super::subject::{MSR_TSC, in_device, lock, wall_clock};
-use super::{ConsoleEnd, Description, Rebinding, RestoreConfig, SnapshotError, WallClock};
+use super::{
+    ConsoleEnd, Description, Lazy, Rebinding, RestoreConfig, SnapshotError, WallClock,
+    load_working_set,
+};
 use crate::cpu::Board;
 use crate::{
     ConsolePort, MonitorError, NetLink, VirtioConfig, balloon_device, console_device,
@@ -23,20 +26,49 @@ use crate::{
 pub(crate) struct Saved {
     pub(crate) state: MachineState,
     pub(crate) ram: GuestRam,
+    /// Who has its pages, if it is not a file that is mapped.
+    pub(crate) lazy: Option<Lazy>,
 }
 
 impl Saved {
     /// Reads the files, and maps the RAM.
     pub(crate) fn open(config: &RestoreConfig) -> Result<Self, SnapshotError> {
         let mut state = read_state(&config.files.state)?;
-        let image = open_image(&config.files.memory, &state)?;
+        let image = match &config.page_server {
+            None => Some(open_image(&config.files.memory, &state)?),
+            Some(_) => None,
+        };
         rebind(&mut state.devices, &config.rebind)?;
         if config.clock == WallClock::Now {
             advance(&mut state, wall_clock());
         }
-        let ram = GuestRam::from_image(&state.memory.config, &Arc::new(image))?;
-        Ok(Self { state, ram })
+        let memory = &state.memory.config;
+        let lazy = config.page_server.as_ref();
+        let lazy = lazy.map(|path| Lazy::connect(path, memory)).transpose()?;
+        let ram = match (&lazy, image) {
+            (Some(lazy), _) => lazy.ram().clone(),
+            (None, Some(image)) => map(config, &state.memory, image)?,
+            (None, None) => GuestRam::new(memory)?,
+        };
+        Ok(Self { state, ram, lazy })
     }
+}
+
+/// RAM that is the image, with the pages that a run before has touched.
+fn map(
+    config: &RestoreConfig,
+    memory: &MemoryState,
+    image: File,
+) -> Result<GuestRam, SnapshotError> {
+    let ram = GuestRam::from_image(&memory.config, &Arc::new(image))?;
+    // What is recorded is what the guest touches by itself.
+    if config.use_working_set
+        && !config.record_working_set
+        && let Some(set) = load_working_set(&config.files, memory)?
+    {
+        ram.populate(&set);
+    }
+    Ok(ram)
 }
 
 /// Whether CPUs have run before they are restored.

@@ -14,6 +14,16 @@ use crate::{ConsolePort, Control, Input, Notice, Timeline};
 pub struct RestoreConfig {
     /// What it is made from.
     pub files: SnapshotFiles,
+    /// The Unix socket of a process that gives the pages of memory when they are touched
+    /// ([`PageServer`](super::PageServer), or any other that speaks Firecracker's protocol), instead of the memory file,
+    /// which is not opened then.
+    pub page_server: Option<PathBuf>,
+    /// Whether pages that a run before touched are had before they are needed, if those were
+    /// [recorded](Self::record_working_set).
+    pub use_working_set: bool,
+    /// Whether it is recorded, when the machine ends, which pages of the memory file it touched: in the file `working-set`
+    /// beside that. Nothing is if memory comes from a [page server](Self::page_server).
+    pub record_working_set: bool,
     /// Ends of devices that are elsewhere now.
     pub rebind: Vec<Rebinding>,
     /// Whether guest RAM is watched, so that a [`Diff`](super::SnapshotKind::Diff) can be made of the machine.
@@ -44,6 +54,9 @@ impl RestoreConfig {
     pub fn new(files: SnapshotFiles) -> Self {
         Self {
             files,
+            page_server: None,
+            use_working_set: true,
+            record_working_set: false,
             rebind: Vec::new(),
             track_dirty: false,
             clock: WallClock::default(),

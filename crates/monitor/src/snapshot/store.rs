@@ -25,9 +25,9 @@ pub(super) struct Store<'a> {
 }
 
 /// A file under another name than it will have, which is removed unless it gets it.
-struct Part {
-    file: File,
-    path: PathBuf,
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
     done: bool,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Store<'a> {
 }
 
 impl Part {
-    fn create(path: &Path) -> Result<Self, SnapshotError> {
+    pub(super) fn create(path: &Path) -> Result<Self, SnapshotError> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -105,7 +105,7 @@ impl Part {
         })
     }
 
-    fn rename(&mut self, to: &Path) -> Result<(), SnapshotError> {
+    pub(super) fn rename(&mut self, to: &Path) -> Result<(), SnapshotError> {
         fs::rename(&self.path, to).map_err(file_error("write", to))?;
         self.done = true;
         Ok(())
@@ -149,7 +149,7 @@ pub(super) fn parse_state(path: &Path, bytes: &[u8]) -> Result<MachineState, Sna
 }
 
 /// Opens a file, and nothing that would have one wait or never ends.
-fn open_file(path: &Path) -> Result<File, SnapshotError> {
+pub(super) fn open_file(path: &Path) -> Result<File, SnapshotError> {
     let flags = OFlag::O_NONBLOCK.bits();
     let opened = File::options().read(true).custom_flags(flags).open(path);
     let opened = opened.and_then(|file| match file.metadata()?.is_file() {
@@ -181,7 +181,7 @@ fn open_image_of(path: &Path, size: u64, id: ImageId) -> Result<File, SnapshotEr
 }
 
 /// The name of a file while it is written.
-fn part_path(path: &Path, id: ImageId) -> PathBuf {
+pub(super) fn part_path(path: &Path, id: ImageId) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{id}.part"));
@@ -189,7 +189,7 @@ fn part_path(path: &Path, id: ImageId) -> PathBuf {
 }
 
 /// Makes sure that what was renamed in the directory of `path` stays so.
-fn sync_directory(path: &Path) -> Result<(), SnapshotError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), SnapshotError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
