@@ -1,10 +1,11 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args as _, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use goldcrest_boot::Protocol;
 use goldcrest_monitor::{
     BalloonConfig, ConsoleConfig, DiskConfig, NetConfig, Solo5Config, VsockConfig, parse_balloon,
@@ -28,33 +29,49 @@ pub(crate) struct Args {
 
 impl Args {
     /// The process's arguments. Describing the options of all commands to the parser is a third of what a start computes:
-    /// for `run`, which is to be quick, only its own are described.
+    /// for commands that are to be quick, only their own are described.
     pub(crate) fn read() -> Self {
-        let mut words = std::env::args_os();
-        if words.nth(1).is_none_or(|word| word != "run") {
-            return Self::parse();
-        }
-        let run = clap::Command::new("run")
-            .bin_name(RUN)
-            .max_term_width(MAX_WIDTH);
-        // What is said of a part of the options is not said of the command.
-        let run = RunOptions::augment_args(run).about(RUN_ABOUT);
-        let words = std::iter::once(RUN.into()).chain(words);
-        let matches = run.get_matches_from(words);
-        match RunOptions::from_arg_matches(&matches) {
-            Ok(options) => Self {
-                command: Some(Command::Run(Box::new(options))),
-            },
-            Err(error) => error.exit(),
+        let words: Vec<_> = std::env::args_os().skip(1).collect();
+        let command = match words.as_slice() {
+            [run, rest @ ..] if run == "run" => Command::Run(alone(RUN, RUN_ABOUT, rest)),
+            [clone, rest @ ..] if clone == "clone" => {
+                Command::Clone(alone(CLONE, CLONE_ABOUT, rest))
+            }
+            [snapshot, restore, rest @ ..] if snapshot == "snapshot" && restore == "restore" => {
+                let options = alone(RESTORE, RESTORE_ABOUT, rest);
+                Command::Snapshot {
+                    command: SnapshotCommand::Restore(options),
+                }
+            }
+            _ => return Self::parse(),
+        };
+        Self {
+            command: Some(command),
         }
     }
 }
 
+/// The options of a command, which are described to the parser alone; `words` is what follows its name.
+fn alone<T: clap::Args>(name: &'static str, about: &'static str, words: &[OsString]) -> T {
+    let command = clap::Command::new(name)
+        .bin_name(name)
+        .max_term_width(MAX_WIDTH);
+    // What is said of a part of the options is not said of the command.
+    let command = T::augment_args(command).about(about);
+    let words = std::iter::once(name.into()).chain(words.iter().cloned());
+    let matches = command.get_matches_from(words);
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 const MAX_WIDTH: usize = 100;
 
-/// The command that is read for itself.
+/// The commands that are read for themselves.
 const RUN: &str = "goldcrest run";
 const RUN_ABOUT: &str = "Boot a guest and run it to its end";
+const CLONE: &str = "goldcrest clone";
+const CLONE_ABOUT: &str = "Have many machines go on that were saved as one";
+const RESTORE: &str = "goldcrest snapshot restore";
+pub(crate) const RESTORE_ABOUT: &str = "Have a machine go on that was saved";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -115,7 +132,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SnapshotCommand,
     },
-    /// Have many machines go on that were saved as one
+    #[command(about = CLONE_ABOUT)]
     Clone(Box<CloneOptions>),
     /// Say whether this machine can host guests, and how to mend what is missing
     Doctor,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use goldcrest_monitor::WallClock;
 
-use crate::args::seconds;
+use crate::args::{RESTORE_ABOUT, seconds};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -24,7 +24,7 @@ pub(crate) enum SnapshotCommand {
         #[arg(long)]
         diff: bool,
     },
-    /// Have a machine go on that was saved
+    #[command(about = RESTORE_ABOUT)]
     Restore(Box<RestoreCommand>),
     /// Give a snapshot's memory to machines that are restored with --memory-server, until a signal ends it
     Serve {

@@ -4,6 +4,7 @@ use std::io;
 
 use goldcrest_irq::IrqLine;
 use goldcrest_memory::GuestRam;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::MonitorError;
 
@@ -13,8 +14,15 @@ pub(crate) const INTERRUPT: u32 = 13;
 /// A new one.
 pub(crate) fn fresh() -> Result<[u8; 16], MonitorError> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|source| MonitorError::Random(io::Error::from(source)))?;
+    random(&mut id).map_err(MonitorError::Random)?;
     Ok(id)
+}
+
+/// Fills a few bytes. It is the system call itself: a program that is linked statically would open `/dev/urandom` else.
+pub(crate) fn random(bytes: &mut [u8; 16]) -> io::Result<()> {
+    // So few come in one piece (getrandom(2)).
+    getrandom(bytes.as_mut_slice(), GetRandomFlags::empty())?;
+    Ok(())
 }
 
 /// Gives the guest another one, at guest-physical `at`, and tells it so.

@@ -10,8 +10,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use crate::first_byte::FirstByte;
 use crate::{Failure, print_all, to_first_byte};
 
-/// Records which pages a machine touches until its first output, and says how long others take to that, and how many
-/// faults this process has for each of them: without what was recorded, and with it.
+/// Records which pages a machine touches until its first output, and says how long others take to that from nothing, and
+/// how many faults this process has while they run: without what was recorded, and with it.
 pub(crate) fn measure(directory: &Path, count: usize) -> Result<(), Failure> {
     let kvm = Kvm::open()?;
     let files = SnapshotFiles::in_directory(directory);
@@ -27,9 +27,13 @@ pub(crate) fn measure(directory: &Path, count: usize) -> Result<(), Failure> {
         for ((_, template), (times, faults)) in
             templates.iter().zip(times.iter_mut().zip(&mut faults))
         {
-            let before = minor_faults()?;
-            let (took, spent) = to_first_byte(|config| template.clone_machine(&kvm, config))?;
-            faults.push(minor_faults()? - before);
+            let mut made = Ok(0);
+            let (took, spent) = to_first_byte(|config| {
+                let machine = template.clone_machine(&kvm, config);
+                made = minor_faults();
+                machine
+            })?;
+            faults.push(minor_faults()? - made?);
             times.push(took);
             drop(spent);
         }

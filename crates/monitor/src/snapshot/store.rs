@@ -15,6 +15,7 @@ use nix::fcntl::OFlag;
 
 use super::state::{MAX_SIZE, MachineState, StateError};
 use super::{SnapshotError, SnapshotFiles};
+use crate::generation::random;
 
 /// A snapshot that is being written.
 pub(super) struct Store<'a> {
@@ -35,11 +36,7 @@ impl<'a> Store<'a> {
     /// Begins a snapshot, beside what is there.
     pub(super) fn begin(files: &'a SnapshotFiles) -> Result<Self, SnapshotError> {
         let mut id = ImageId([0; 16]);
-        getrandom::fill(&mut id.0).map_err(|source| SnapshotError::File {
-            what: "get random numbers for",
-            path: files.memory.clone(),
-            source: source.into(),
-        })?;
+        random(&mut id.0).map_err(file_error("get random numbers for", &files.memory))?;
         if files.memory == files.state {
             return Err(file_error(
                 "write the state to the memory file",

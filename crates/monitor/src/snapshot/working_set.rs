@@ -19,8 +19,8 @@ const KIND: &str = "working-set";
 const VERSION: u16 = 1;
 /// The most bytes of the file: more than extents need.
 const MAX_SIZE: u64 = 1 << 20;
-/// Sets of fewer bytes are not worth the calls.
-const WORTH_IT: u64 = 64 << 10;
+/// Sets of fewer bytes save less than what runs differ by (`ci/bench-working-set`).
+const WORTH_IT: u64 = 256 << 10;
 
 /// What is in the envelope.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl SnapshotFiles {
     }
 }
 
-/// The working set of a snapshot, if there is one that is worth to be had before it is needed.
+/// The working set of a snapshot, if one was recorded that is worth to be had before it is needed.
 pub(crate) fn load(
     files: &SnapshotFiles,
     memory: &MemoryState,
