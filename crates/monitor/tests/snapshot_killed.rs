@@ -108,6 +108,7 @@ struct Writer {
 
 impl Writer {
     /// Stopped where it begins.
+    #[allow(clippy::zombie_processes, reason = "`wait` waits for all there is")]
     fn start(directory: &Path) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writer", "--nocapture"])
