@@ -49,3 +49,4 @@ pub use machine::Machine;
 pub use runner::{Launcher, Runner};
 pub use scripted::ScriptedMachine;
 pub use server::{Limits, MAX_BODY, Server};
+pub use socket::Socket;

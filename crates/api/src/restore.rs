@@ -1,5 +1,6 @@
 //! From a request to load a snapshot to a machine that goes on, and from that to how it is configured.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use goldcrest_monitor::memory;
@@ -27,14 +28,12 @@ pub(crate) fn config(
     metadata: &Arc<Mmds>,
     around: &Surroundings,
 ) -> Result<RestoreConfig, Fault> {
-    let memory = match (&request.mem_backend, &request.mem_file_path) {
-        (Some(backend), _) if backend.backend_type == BackendType::Uffd => {
-            return Err(Fault::new(
-                "memory comes from a File: a process that serves page faults (Uffd) is not possible",
-            ));
-        }
-        (Some(backend), _) => backend.backend_path.clone(),
-        (None, Some(path)) => path.clone(),
+    let (memory, page_server) = match (&request.mem_backend, &request.mem_file_path) {
+        (Some(backend), _) => match backend.backend_type {
+            BackendType::File => (backend.backend_path.clone(), None),
+            BackendType::Uffd => (PathBuf::new(), Some(backend.backend_path.clone())),
+        },
+        (None, Some(path)) => (path.clone(), None),
         (None, None) => return Err(Fault::new("where the memory is, is missing")),
     };
     let cards = request.network_overrides.iter();
@@ -54,6 +53,7 @@ pub(crate) fn config(
             }),
     );
     Ok(RestoreConfig {
+        page_server,
         rebind,
         track_dirty: request.track_dirty_pages || request.enable_diff_snapshots,
         clock: match request.clock_realtime {

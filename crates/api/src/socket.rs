@@ -18,7 +18,7 @@ const BACKLOG: i32 = 128;
 
 /// A socket that only its owner may connect to. Its file is removed when this is dropped, unless it has been replaced.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     path: PathBuf,
     /// Device and inode of its file.
     identity: Option<(u64, u64)>,
@@ -26,7 +26,11 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Listens at `path`. A socket that is there already is replaced if nobody listens at it; anything else is refused.
-    pub(crate) fn listen(path: &Path) -> io::Result<(Self, UnixListener)> {
+    ///
+    /// # Errors
+    ///
+    /// If there is something else, or the host refuses.
+    pub fn listen(path: &Path) -> io::Result<(Self, UnixListener)> {
         remove_stale(path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;

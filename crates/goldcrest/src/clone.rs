@@ -29,7 +29,10 @@ pub(crate) fn clone(options: &CloneOptions) -> Result<u8, Failure> {
     options.restore.log.begin(DEFAULT_ID, &[])?;
     let files = SnapshotFiles::in_directory(&options.restore.directory);
     let template = Template::open_with(&files, &options.restore.bases.base);
-    let template = template.map_err(MonitorError::from)?;
+    let mut template = template.map_err(MonitorError::from)?;
+    if options.restore.no_working_set {
+        template = template.without_working_set();
+    }
     let kvm = Kvm::open().map_err(MonitorError::from)?;
     match (options.count, options.in_process) {
         (1, _) => run(&template, &kvm, config(options, 0)?),

@@ -9,7 +9,8 @@ use libc::{
     SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGPIPE, SIGQUIT, SIGSEGV, SIGTERM,
     SIGTSTP, SIGUSR1, SIGUSR2, SIGXCPU, siginfo_t,
 };
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use vmm_sys_util::signal::{SignalHandler, register_signal_handler};
 
 use crate::failure::Failure;
@@ -48,6 +49,27 @@ pub(crate) fn call_at_end(call: fn()) -> Result<(), Failure> {
     let set = AT_END.set(call);
     debug_assert!(set.is_ok(), "once in a process");
     stop_all_on_signals(Vec::new())
+}
+
+/// Has SIGINT, SIGTERM, SIGHUP and SIGQUIT be read from a descriptor, those that are not ignored, by a process that has no
+/// other threads.
+pub(crate) fn as_descriptor() -> Result<SignalFd, Failure> {
+    let mut signals = SigSet::empty();
+    let ending = [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ];
+    for signal in ending {
+        if !signal_is_ignored(signal as c_int) {
+            signals.add(signal);
+        }
+    }
+    signals
+        .thread_block()
+        .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC))
+        .map_err(|source| Failure::failed("cannot handle signals", source))
 }
 
 /// Has every signal that would end or stop the process put the terminal back first.

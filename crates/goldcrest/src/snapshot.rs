@@ -5,15 +5,17 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use goldcrest_api::Socket;
 use goldcrest_monitor::{
-    Machine, MonitorError, Notice, Rebinding, RestoreConfig, SnapshotFiles, SnapshotInfo,
+    Machine, MonitorError, Notice, PageServer, Rebinding, RestoreConfig, SnapshotFiles,
+    SnapshotInfo,
 };
 use goldcrest_vcpu::kvm::Kvm;
 
 use crate::api::DEFAULT_ID;
 use crate::failure::Failure;
 use crate::run::{serial, status_of};
-use crate::snapshot_args::{Bases, RestoreOptions, SnapshotCommand};
+use crate::snapshot_args::{Bases, RestoreCommand, RestoreOptions, SnapshotCommand};
 use crate::{ctl, print, say, signals, terminal};
 
 /// Does what is asked of a snapshot.
@@ -24,7 +26,8 @@ pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
             directory,
             diff,
         } => ctl::snapshot(api_sock, directory, *diff),
-        SnapshotCommand::Restore(options) => restore(options),
+        SnapshotCommand::Restore(command) => restore(command),
+        SnapshotCommand::Serve { directory, socket } => serve(directory, socket),
         SnapshotCommand::Info { snapshot } if snapshot.is_dir() => info(&snapshot.join("state")),
         SnapshotCommand::Info { snapshot } => info(snapshot),
         SnapshotCommand::Verify { directory, bases } => verify(directory, bases),
@@ -76,11 +79,15 @@ fn flatten(directory: &Path, output: &Path, bases: &Bases) -> Result<u8, Failure
     print(text.as_bytes())
 }
 
-fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
+fn restore(command: &RestoreCommand) -> Result<u8, Failure> {
+    let options = &command.options;
     options.log.begin(DEFAULT_ID, &[])?;
     let (output, input) = serial(&options.serial, &[])?;
     let files = SnapshotFiles::in_directory(&options.directory);
     let config = RestoreConfig {
+        page_server: command.memory_server.clone(),
+        use_working_set: !options.no_working_set,
+        record_working_set: command.record_working_set,
         rebind: rebind(options),
         bases: options.bases.base.clone(),
         clock: options.clock.into(),
@@ -96,6 +103,21 @@ fn restore(options: &RestoreOptions) -> Result<u8, Failure> {
     let outcome = Machine::restore(&kvm, &config)?.run()?;
     terminal::restore();
     Ok(status_of(outcome))
+}
+
+/// Serves a snapshot's memory until a signal comes.
+fn serve(directory: &Path, path: &Path) -> Result<u8, Failure> {
+    let files = SnapshotFiles::in_directory(directory);
+    let server = PageServer::open(&files).map_err(MonitorError::from)?;
+    let signals = signals::as_descriptor()?;
+    let cannot_listen = format!("cannot listen at {}", path.display());
+    let (_socket, listener) =
+        Socket::listen(path).map_err(|source| Failure::failed(&cannot_listen, source))?;
+    let notice = Notice::new(|text| say(&format!("goldcrest: {text}\n")));
+    server
+        .serve(&listener, &signals, &notice)
+        .map_err(|source| Failure::failed("cannot serve memory", source))?;
+    Ok(0)
 }
 
 pub(crate) fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {

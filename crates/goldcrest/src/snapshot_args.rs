@@ -26,7 +26,16 @@ pub(crate) enum SnapshotCommand {
         diff: bool,
     },
     #[command(about = RESTORE_ABOUT)]
-    Restore(Box<RestoreOptions>),
+    Restore(Box<RestoreCommand>),
+    /// Give a snapshot's memory to machines that are restored with --memory-server, until a signal ends it
+    Serve {
+        /// The snapshot's directory
+        directory: PathBuf,
+
+        /// The socket at which they ask for it
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+    },
     /// Say what a snapshot has, and which files of this machine it would open
     Info {
         /// The snapshot's directory, or its state file
@@ -66,12 +75,28 @@ Examples:
   goldcrest snapshot info frozen                        what it has, and its devices' names
   goldcrest snapshot restore frozen                     it goes on where it was
   goldcrest snapshot restore frozen --disk disk0=copy.img --tap net0=tap7 --clock now
+  goldcrest snapshot serve frozen --socket pages.sock & goldcrest snapshot restore frozen --memory-server pages.sock
 
 Exit status: as for goldcrest run.
 ";
 
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = RESTORE_EXAMPLES)]
+pub(crate) struct RestoreCommand {
+    #[command(flatten)]
+    pub(crate) options: RestoreOptions,
+
+    /// Have memory come from who listens at this socket, as it is touched: goldcrest snapshot serve, or a page fault
+    /// handler made for Firecracker. The file `memory` is not needed then
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) memory_server: Option<PathBuf>,
+
+    /// When the guest ends, write down which pages of memory it touched, so that others have them before they do
+    #[arg(long, conflicts_with = "memory_server")]
+    pub(crate) record_working_set: bool,
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct RestoreOptions {
     /// The snapshot's directory: it has the files `state` and `memory`
     pub(crate) directory: PathBuf,
@@ -102,6 +127,10 @@ pub(crate) struct RestoreOptions {
     /// Wait for SIGUSR2 before it goes on
     #[arg(long)]
     pub(crate) paused: bool,
+
+    /// Leave it to the guest to touch the pages that it needs, although a run before was recorded
+    #[arg(long)]
+    pub(crate) no_working_set: bool,
 
     /// Where the serial port goes: stdio, none, or a file for its output
     #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]

@@ -503,7 +503,7 @@ fn a_machine_is_saved_and_goes_on_in_another_process() {
         })
     };
     for (request, why) in [
-        (load("Uffd", "memory"), "Uffd"),
+        (load("Uffd", "memory"), "page server"),
         (load("File", "missing"), "missing"),
         (load("File", "state"), "state"),
     ] {

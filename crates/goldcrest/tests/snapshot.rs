@@ -16,13 +16,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use goldcrest_memory::userfault::Userfault;
 use goldcrest_monitor::{
     Control, DiskConfig, Image, Machine, MachineConfig, MonitorError, NetConfig, Outcome, Output,
     Rebinding, RestoreConfig, SnapshotFiles, SnapshotKind, StopReason, VirtioConfig, WallClock,
     parse_vsock, run, vsock_device,
 };
 use goldcrest_vcpu::kvm::Kvm;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::guests::chatty;
 use support::{SOON, assert_contains, boot, file, goldcrest, skip_without_kvm, unikernel};
 
@@ -385,6 +387,51 @@ fn a_guest_with_a_disk_goes_on_from_what_has_changed() {
         assert_contains(&ended.stdout, &[sum.unwrap()]);
         assert_eq!(ended.code(), 0, "{}", ended.stderr);
     }
+}
+
+#[test]
+fn the_tool_restores_with_memory_that_another_process_of_it_serves() {
+    if skip_without_kvm() {
+        return;
+    }
+    if let Err(reason) = Userfault::new() {
+        eprintln!("skipped: userfaultfd: {reason}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let image = file(vec![0; 1 << 20]);
+    let running = Running::start("endure", "1500", vec![disk(&image)]);
+    running.wait_for("begins");
+    thread::sleep(Duration::from_millis(20));
+    running.save(directory.path());
+    let original = fs::read(&image).unwrap();
+    let socket = directory.path().join("pages.sock");
+    let mut command = goldcrest();
+    command.args(["snapshot", "serve"]).arg(directory.path());
+    let mut server = command.arg("--socket").arg(&socket).spawn().unwrap();
+    let begun = Instant::now();
+    while !socket.exists() {
+        assert!(begun.elapsed() < SOON, "nobody listens");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The state alone is here.
+    let here = tempfile::tempdir().unwrap();
+    fs::copy(directory.path().join("state"), here.path().join("state")).unwrap();
+    let mut sums = Vec::new();
+    for _ in 0..2 {
+        fs::write(&image, &original).unwrap();
+        let mut command = goldcrest();
+        command.args(["snapshot", "restore"]).arg(here.path());
+        let ended = support::run(command.arg("--memory-server").arg(&socket));
+        assert_contains(&ended.stdout, &["endure: sum "]);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        sums.push(ended.stdout.lines().last().unwrap().to_owned());
+    }
+    assert_eq!(sums[0], sums[1]);
+    let pid = Pid::from_raw(i32::try_from(server.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists());
 }
 
 #[test]

@@ -33,7 +33,7 @@ use std::fs::File;
 
 pub use extents::{Extent, Extents, MAX_EXTENTS};
 pub use layers::Layers;
-pub(crate) use pages::PageMap;
+pub(crate) use pages::{PageMap, mark_behind};
 pub use sink::Written;
 pub use trailer::{ImageId, check};
 pub use verify::verify;

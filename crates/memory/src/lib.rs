@@ -8,6 +8,10 @@
 //! Module [`image`] writes RAM to a file, all of it or what has changed, which a [`Tracker`] sees;
 //! [`GuestRam::from_image`] and [`GuestRam::from_layers`] map it from there.
 //!
+//! Module [`userfault`] has pages come from another process instead, which gives them when they are touched.
+//!
+//! Module [`working_set`] has pages of an image be there before they are touched, by which ones another run has touched.
+//!
 //! [`discard`] gives pages that the guest does not need back to the host.
 //!
 //! Module [`io`] moves bytes between files and guest RAM without copying them, waiting for it or by io_uring.
@@ -38,6 +42,8 @@
 pub mod image;
 pub mod io;
 pub mod layout;
+pub mod userfault;
+pub mod working_set;
 
 mod config;
 mod discard;

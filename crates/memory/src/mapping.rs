@@ -6,11 +6,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use vm_memory::VolatileSlice;
 
 use crate::PAGE_SIZE;
+
+/// The most vectors of a call (`UIO_MAXIOV`).
+const MAX_IOVECS: usize = 1024;
 
 /// Maps `slice.len()` bytes of `file` from `offset` over `slice`, privately: the guest's writes stay its own.
 ///
@@ -103,6 +106,57 @@ pub(crate) fn advise(slice: &VolatileSlice, advice: libc::c_int) -> io::Result<(
     // SAFETY: the range is mapped for as long as `slice` lives, and stays so by the advices used here. Those that give
     // pages back change contents, which is sound as guest RAM is only ever accessed as volatile bytes and as atomics.
     match unsafe { libc::madvise(guard.as_ptr().cast(), slice.len(), advice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Advises the kernel about all of these slices, by as few calls as there can be: process_madvise(2) on this process, which
+/// kernels before 6.13 refuse for most advices.
+pub(crate) fn advise_all(slices: &[VolatileSlice<'_>], advice: libc::c_int) -> io::Result<()> {
+    if slices.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: the call takes numbers and gives a descriptor; no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    let Some(fd) = i32::try_from(fd).ok().filter(|fd| *fd >= 0) else {
+        return Err(io::Error::last_os_error());
+    };
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let process = unsafe { OwnedFd::from_raw_fd(fd) };
+    for batch in slices.chunks(MAX_IOVECS) {
+        let vectors: Vec<_> = batch
+            .iter()
+            .map(|slice| libc::iovec {
+                iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+                iov_len: slice.len(),
+            })
+            .collect();
+        // SAFETY: the vectors are as many as are said, and live until the call returns; what they point to is as in
+        // `advise`.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_process_madvise,
+                process.as_raw_fd(),
+                vectors.as_ptr(),
+                vectors.len(),
+                advice,
+                0,
+            )
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes all of `slice` away: whoever touches it has an error.
+pub(crate) fn forbid(slice: &VolatileSlice) -> io::Result<()> {
+    let guard = slice.ptr_guard_mut();
+    // SAFETY: the range is mapped for as long as `slice` lives, and stays so. Accesses from here on are ended by SIGSEGV,
+    // which is no undefined behaviour: guest RAM is accessed by volatile means, none of which the compiler leaves out.
+    match unsafe { libc::mprotect(guard.as_ptr().cast(), slice.len(), libc::PROT_NONE) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -243,6 +243,20 @@ impl GuestRam {
         self.lock_behind().push(behind);
     }
 
+    /// Files are copied to it, since what it is must stay.
+    pub(crate) fn never_map(&mut self) {
+        self.mappable = false;
+    }
+
+    /// Pages of a range that nobody has touched can have anything.
+    pub(crate) fn note_unknown(&self, start: u64, len: u64) {
+        self.note(Behind {
+            start,
+            len,
+            file: None,
+        });
+    }
+
     /// What pages have that nobody has touched, where that is not zeros.
     pub(crate) fn behind(&self) -> Vec<Behind> {
         self.lock_behind().clone()

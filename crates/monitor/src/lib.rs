@@ -88,8 +88,8 @@ pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
 pub use snapshot::{
-    BaseInfo, DeviceInfo, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo,
-    SnapshotKind, SnapshotReport, WallClock, flatten,
+    BaseInfo, DeviceInfo, PageServer, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles,
+    SnapshotInfo, SnapshotKind, SnapshotReport, WallClock, flatten,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use template::{Blank, CloneConfig, Pool, Spent, Template};

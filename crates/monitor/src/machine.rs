@@ -3,6 +3,7 @@
 mod body;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,11 +27,11 @@ use crate::device_loop::DeviceLoop;
 use crate::events::{Deadline, EventThreads};
 use crate::hypercalls::{self, HypercallPort};
 use crate::input::SerialInput;
-use crate::snapshot::{Lineage, MSR_TSC, MachineState, Saved, Subject};
+use crate::snapshot::{Lazy, Lineage, MSR_TSC, MachineState, Recording, Saved, Subject};
 use crate::{
     Control, CustomDevice, GUEST, ImageId, Input, Inventory, MachineConfig, MachineKind,
-    MonitorError, OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig, Wiring,
-    generation, solo5, test_machine, virtio,
+    MonitorError, Notice, OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig,
+    Wiring, generation, solo5, test_machine, virtio,
 };
 
 pub(crate) use body::Body;
@@ -79,6 +80,8 @@ pub struct Machine<V: Vm> {
     subject: Arc<Subject>,
     /// The image that its RAM was, if it was restored.
     image: Option<ImageId>,
+    /// Where it is to be written which pages of that it touched.
+    recording: Option<(Recording, Notice)>,
 }
 
 impl<V: Vm> Machine<V> {
@@ -164,6 +167,7 @@ impl<V: Vm> Machine<V> {
             events,
             loaded: Some(loaded),
             image: None,
+            recording: None,
         })
     }
 
@@ -182,11 +186,12 @@ impl<V: Vm> Machine<V> {
                 timeline.mark(stage);
             }
         };
-        let Saved { state, ram } = Saved::open(config)?;
+        let Saved { state, ram, lazy } = Saved::open(config)?;
         mark(Stage::MemoryReserved);
         let vm = hypervisor.create_vm(&ram)?;
         mark(Stage::VmCreated);
-        let body = Body::new(hypervisor, vm, ram, &state)?;
+        let mut body = Body::new(hypervisor, vm, ram, &state)?;
+        body.lazy = lazy;
         mark(Stage::VcpuCreated);
         Self::assemble(body, &state, config)
     }
@@ -203,6 +208,7 @@ impl<V: Vm> Machine<V> {
             mut vcpus,
             are,
             image,
+            lazy,
         } = body;
         let memory = state.memory.config;
         // Before anything is written to RAM.
@@ -226,9 +232,16 @@ impl<V: Vm> Machine<V> {
         let mmio = virtio::announced(virtio.len())?;
         let ioapic = Ioapic::new(vm.msi_sink());
         let (board, events) = board(&fittings, &ram, &mmio, ioapic, Vec::new())?;
+        let recording = image.filter(|_| config.record_working_set && lazy.is_none());
+        let recording = recording.map(|image| Recording::new(&config.files, image));
+        let begun = watch(lazy, &board, &events, config)?;
         state.restore(&board, (&mut vcpus, are), &*vm, config)?;
         if let Some(at) = state.generation_id {
             generation::change(&ram, at, &board.generation)?;
+        }
+        begun.store(true, Ordering::SeqCst);
+        if let Some(Err(error)) = board.end.take() {
+            return Err(error);
         }
         // What the guest or the host has left to be done.
         for device in &board.virtio {
@@ -270,6 +283,7 @@ impl<V: Vm> Machine<V> {
             events,
             loaded: None,
             image,
+            recording: recording.map(|recording| (recording, config.notice.clone())),
         })
     }
 
@@ -307,6 +321,7 @@ impl<V: Vm> Machine<V> {
             events,
             loaded,
             subject,
+            recording,
             ..
         } = self;
         let kickers: Vec<_> = vcpus.iter().map(Vcpu::kicker).collect();
@@ -327,6 +342,11 @@ impl<V: Vm> Machine<V> {
         control.set_subject(None);
         board.control.counters.end(board);
         events.end();
+        if let Some((recording, notice)) = recording
+            && let Err(error) = recording.write(&subject.ram)
+        {
+            notice.say(&format!("the working set is not recorded: {error}"));
+        }
         if let (Some(timeline), Some(vcpu)) = (timeline, vcpus.first()) {
             if let Some(loaded) = loaded {
                 guest_marks(timeline, vcpu, loaded, board);
@@ -356,6 +376,27 @@ fn tell_end(result: &Result<Outcome, MonitorError>, board: &Board) {
         doorbell_rejected,
         "accesses that no device is for"
     );
+}
+
+/// Has a thread look whether memory that comes from another process does. What is given is to be set when others see what
+/// the machine does.
+fn watch(
+    lazy: Option<Lazy>,
+    board: &Arc<Board>,
+    events: &EventThreads,
+    config: &RestoreConfig,
+) -> Result<Arc<AtomicBool>, MonitorError> {
+    let Some(lazy) = lazy else {
+        return Ok(Arc::default());
+    };
+    let (begun, watched) = (lazy.begun(), board.clone());
+    let notice = config.notice.clone();
+    events
+        .start_loop(board.clone(), move |stop| {
+            lazy.watch(&stop, &watched, &notice)
+        })
+        .map_err(events_error("watch the guest's memory"))?;
+    Ok(begun)
 }
 
 fn create_vcpus<V: Vm>(vm: &V, count: u32) -> Result<Vec<V::Vcpu>, VcpuError> {

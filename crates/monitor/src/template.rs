@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use goldcrest_memory::GuestRam;
 use goldcrest_memory::image::Layers;
+use goldcrest_memory::working_set::WorkingSet;
 use goldcrest_vcpu::{Hypervisor, Vm};
 
 pub use config::CloneConfig;
 pub use pool::Pool;
 
 use crate::machine::Body;
-use crate::snapshot::{Chain, Cpus, MachineState};
+use crate::snapshot::{Chain, Cpus, MachineState, load_working_set};
 use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage};
 
 /// A snapshot from which machines are made.
@@ -46,6 +47,8 @@ pub struct Template {
     layers: Layers,
     /// Whether CPUs have taken the state.
     taken: AtomicBool,
+    /// Pages that machines have before they touch them.
+    working_set: Option<WorkingSet>,
 }
 
 /// The hypervisor's part of a machine that was not made yet: RAM, mapped, and CPUs.
@@ -78,10 +81,21 @@ impl Template {
         Ok(Self {
             files: files.clone(),
             bases: bases.to_vec(),
+            working_set: load_working_set(files, &state.memory)?,
             state,
             layers,
             taken: AtomicBool::new(false),
         })
+    }
+
+    /// Does not have pages that a run before touched be there before they are needed, although they were
+    /// [recorded](crate::RestoreConfig::record_working_set).
+    #[must_use]
+    pub fn without_working_set(self) -> Self {
+        Self {
+            working_set: None,
+            ..self
+        }
     }
 
     /// Makes a machine: when it is [run](Machine::run), it goes on where the snapshot was taken.
@@ -104,6 +118,7 @@ impl Template {
     /// [`MonitorError`] if the host or the hypervisor refuses.
     pub fn prepare<H: Hypervisor>(&self, hypervisor: &H) -> Result<Blank<H::Vm>, MonitorError> {
         let ram = GuestRam::from_layers(&self.state.memory.config, &self.layers)?;
+        self.populate(&ram);
         let vm = hypervisor.create_vm(&ram)?;
         Body::new(hypervisor, vm, ram, &self.state).map(Blank)
     }
@@ -144,8 +159,15 @@ impl Template {
     pub fn clean<V: Vm>(&self, spent: Spent<V>) -> Result<Blank<V>, MonitorError> {
         let body = self.own(spent.0)?;
         body.ram.revert_to(&self.layers)?;
+        self.populate(&body.ram);
         body.vm.forget_translations()?;
         Ok(Blank(body))
+    }
+
+    fn populate(&self, ram: &GuestRam) {
+        if let Some(set) = &self.working_set {
+            ram.populate(set);
+        }
     }
 
     fn assemble<V: Vm>(

@@ -5,6 +5,7 @@
 //! clones measure DIRECTORY COUNT ALIVE   # makes machines of it, and says what they cost, as lines `name value ...`
 //! clones save-again DIRECTORY COUNT SECONDS            # goes on, so long each time, and saves it over itself
 //! clones reset-again DIRECTORY COUNT SECONDS [TO=FROM] # goes on, and is reset; the file TO becomes FROM's copy before
+//! clones working-set DIRECTORY COUNT     # records what a machine touches, and says what others save by it
 //! ```
 //!
 //! Machines that were made begin again behind the output at which the guest was saved: a guest to be measured writes forever.
@@ -12,6 +13,7 @@
 mod again;
 mod alive;
 mod first_byte;
+mod working_set;
 
 use std::error::Error;
 use std::path::Path;
@@ -45,9 +47,13 @@ fn main() -> Result<(), Failure> {
             let time = Duration::from_secs_f64(seconds.parse()?);
             again::reset(directory.as_ref(), count.parse()?, time, copies)
         }
+        ["working-set", directory, count] => {
+            working_set::measure(directory.as_ref(), count.parse()?)
+        }
         _ => Err(
             "usage: clones freeze IMAGE DIRECTORY | measure DIRECTORY COUNT ALIVE | \
-             save-again DIRECTORY COUNT SECONDS | reset-again DIRECTORY COUNT SECONDS [TO=FROM]..."
+             save-again DIRECTORY COUNT SECONDS | reset-again DIRECTORY COUNT SECONDS [TO=FROM]... | \
+             working-set DIRECTORY COUNT"
                 .into(),
         ),
     }

@@ -135,7 +135,7 @@ fn machine(arguments: &[OsString]) -> Option<Machine> {
         }
         Some(Command::Snapshot {
             command: SnapshotCommand::Restore(options),
-        }) => Some(named(&file_name(&options.directory))),
+        }) => Some(named(&file_name(&options.options.directory))),
         Some(Command::Clone(options)) => Some(named(&file_name(&options.restore.directory))),
         Some(_) => None,
     }

@@ -92,7 +92,7 @@ impl PageMap {
     }
 
     /// Marks those of the pages from host address `address` that were touched. False if nobody knows.
-    pub(super) fn mark(&self, address: u64, pages: &mut [bool]) -> bool {
+    pub(crate) fn mark(&self, address: u64, pages: &mut [bool]) -> bool {
         self.entries(address, pages.len(), |at, entry| {
             if let Some(page) = pages.get_mut(at).filter(|_| entry.is_there()) {
                 *page = true;
@@ -103,7 +103,7 @@ impl PageMap {
 
 /// Marks those of the pages from guest-physical `start` that come from what is behind a range of RAM, if they are not
 /// touched before.
-pub(super) fn mark_behind(behind: &Behind, start: u64, pages: &mut [bool]) -> io::Result<()> {
+pub(crate) fn mark_behind(behind: &Behind, start: u64, pages: &mut [bool]) -> io::Result<()> {
     let end = start.saturating_add(pages.len() as u64 * PAGE_SIZE);
     let from = behind.start.max(start);
     let to = behind.start.saturating_add(behind.len).min(end);

@@ -6,7 +6,7 @@ use goldcrest_memory::GuestRam;
 use goldcrest_vcpu::{Hypervisor, Vm};
 
 use super::{Machine, check_cpus, create_vcpus};
-use crate::snapshot::{Cpus, MachineState};
+use crate::snapshot::{Cpus, Lazy, MachineState};
 use crate::{ImageId, MonitorError, Outcome};
 
 /// RAM, and what the hypervisor has of a machine.
@@ -18,6 +18,8 @@ pub(crate) struct Body<V: Vm> {
     pub(crate) are: Cpus,
     /// The image that RAM was, if there is one.
     pub(crate) image: Option<ImageId>,
+    /// Who has the pages of RAM, if it is another process.
+    pub(crate) lazy: Option<Lazy>,
 }
 
 impl<V: Vm> Body<V> {
@@ -37,6 +39,7 @@ impl<V: Vm> Body<V> {
             vcpus,
             are: Cpus::New,
             image: Some(state.memory.id),
+            lazy: None,
         })
     }
 }
@@ -58,6 +61,7 @@ impl<V: Vm> Machine<V> {
             vcpus,
             are: Cpus::Used,
             image,
+            lazy: None,
         };
         (outcome, body)
     }

@@ -99,6 +99,38 @@ pub enum SnapshotError {
         /// What is wrong with it.
         what: String,
     },
+    /// Memory cannot be had from another process here.
+    #[error(
+        "memory cannot come from another process: userfaultfd is refused here (set vm.unprivileged_userfaultfd to 1, give \
+         access to /dev/userfaultfd, or run this as root)"
+    )]
+    Userfault(#[source] io::Error),
+    /// The process that has the memory is not there, or does not answer.
+    #[error("cannot {what} the page server at {}", path.display())]
+    PageServer {
+        /// What was tried.
+        what: &'static str,
+        /// Its socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process that had the memory has gone, and a page was needed that had not come yet.
+    #[error("the page server at {} has gone, with the memory's page at {offset:#x} that the guest needs", path.display())]
+    PageLost {
+        /// Its socket.
+        path: PathBuf,
+        /// The page's place in the memory file, in bytes.
+        offset: u64,
+    },
+    /// A working set that the memory cannot have had.
+    #[error("{}: working set has {what}", path.display())]
+    WorkingSet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A machine, or what was made for one, of another template.
     #[error("it was made for {}, the template's image is {expected}", of(*found))]
     NotOfTemplate {

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use goldcrest_memory::GuestRam;
+use goldcrest_memory::image::Layers;
 use goldcrest_snapshot::{Part, Snapshot};
 use goldcrest_vcpu::{Vcpu, VcpuState, Vm};
 
 use super::chain::Chain;
-use super::state::{DeviceState, MachineState};
-use super::store::file_error;
+use super::state::{DeviceState, MachineState, MemoryState};
+use super::store::{file_error, read_state};
 use super::subject::{MSR_TSC, in_device, lock, wall_clock};
 use super::{
-    ConsoleEnd, Description, MetadataState, Rebinding, RestoreConfig, SnapshotError, WallClock,
+    ConsoleEnd, Description, Lazy, MetadataState, Rebinding, RestoreConfig, SnapshotError,
+    WallClock, load_working_set,
 };
 use crate::cpu::Board;
 use crate::{
@@ -26,21 +28,51 @@ use crate::{
 pub(crate) struct Saved {
     pub(crate) state: MachineState,
     pub(crate) ram: GuestRam,
+    /// Who has its pages, if it is not a file that is mapped.
+    pub(crate) lazy: Option<Lazy>,
 }
 
 impl Saved {
     /// Reads the files, and maps the RAM.
     pub(crate) fn open(config: &RestoreConfig) -> Result<Self, SnapshotError> {
-        let Chain {
-            mut state, layers, ..
-        } = Chain::open(&config.files, &config.bases)?;
+        let (mut state, layers) = match &config.page_server {
+            None => {
+                let chain = Chain::open(&config.files, &config.bases)?;
+                (chain.state, Some(chain.layers))
+            }
+            Some(_) => (read_state(&config.files.state)?, None),
+        };
         rebind(&mut state.devices, &config.rebind)?;
         if config.clock == WallClock::Now {
             advance(&mut state, wall_clock());
         }
-        let ram = GuestRam::from_layers(&state.memory.config, &layers)?;
-        Ok(Self { state, ram })
+        let memory = &state.memory.config;
+        let lazy = config.page_server.as_ref();
+        let lazy = lazy.map(|path| Lazy::connect(path, memory)).transpose()?;
+        let ram = match (&lazy, layers) {
+            (Some(lazy), _) => lazy.ram().clone(),
+            (None, Some(layers)) => map(config, &state.memory, &layers)?,
+            (None, None) => GuestRam::new(memory)?,
+        };
+        Ok(Self { state, ram, lazy })
     }
+}
+
+/// RAM that is the images', with the pages that a run before has touched.
+fn map(
+    config: &RestoreConfig,
+    memory: &MemoryState,
+    layers: &Layers,
+) -> Result<GuestRam, SnapshotError> {
+    let ram = GuestRam::from_layers(&memory.config, layers)?;
+    // What is recorded is what the guest touches by itself.
+    if config.use_working_set
+        && !config.record_working_set
+        && let Some(set) = load_working_set(&config.files, memory)?
+    {
+        ram.populate(&set);
+    }
+    Ok(ram)
 }
 
 /// Whether CPUs have run before they are restored.

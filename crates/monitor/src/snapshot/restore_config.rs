@@ -14,6 +14,16 @@ use crate::{ConsolePort, Control, Input, Mmds, Notice, Timeline};
 pub struct RestoreConfig {
     /// What it is made from.
     pub files: SnapshotFiles,
+    /// The Unix socket of a process that gives the pages of memory when they are touched
+    /// ([`PageServer`](super::PageServer), or any other that speaks Firecracker's protocol), instead of the memory file,
+    /// which is not opened then.
+    pub page_server: Option<PathBuf>,
+    /// Whether pages that a run before touched are had before they are needed, if those were
+    /// [recorded](Self::record_working_set).
+    pub use_working_set: bool,
+    /// Whether it is recorded, when the machine ends, which pages of the memory file it touched: in the file `working-set`
+    /// beside that. Nothing is if memory comes from a [page server](Self::page_server).
+    pub record_working_set: bool,
     /// Ends of devices that are elsewhere now.
     pub rebind: Vec<Rebinding>,
     /// Directories of snapshots that this one is the difference to, where they are not where they were when it was made.
@@ -50,6 +60,9 @@ impl RestoreConfig {
     pub fn new(files: SnapshotFiles) -> Self {
         Self {
             files,
+            page_server: None,
+            use_working_set: true,
+            record_working_set: false,
             rebind: Vec::new(),
             bases: Vec::new(),
             track_dirty: false,

@@ -27,9 +27,9 @@ pub(super) struct Store<'a> {
 }
 
 /// A file under another name than it will have, which is removed unless it gets it.
-struct Part {
-    file: File,
-    path: PathBuf,
+pub(super) struct Part {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
     done: bool,
 }
 
@@ -80,17 +80,17 @@ impl<'a> Store<'a> {
         }
         sync_directory(&files.memory)?;
         state.rename(&files.state)?;
-        sync_directory(&files.state)?;
-        // From here on the new snapshot is the one, under whichever name its image has.
+        // From here on the new snapshot is the one, under whichever name its image has and whatever fails.
         let mut memory = memory;
         memory.done = true;
+        sync_directory(&files.state)?;
         memory.rename(&files.memory)?;
         sync_directory(&files.memory)
     }
 }
 
 impl Part {
-    fn create(path: &Path) -> Result<Self, SnapshotError> {
+    pub(super) fn create(path: &Path) -> Result<Self, SnapshotError> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -103,7 +103,7 @@ impl Part {
         })
     }
 
-    fn rename(&mut self, to: &Path) -> Result<(), SnapshotError> {
+    pub(super) fn rename(&mut self, to: &Path) -> Result<(), SnapshotError> {
         fs::rename(&self.path, to).map_err(file_error("write", to))?;
         self.done = true;
         Ok(())
@@ -155,7 +155,7 @@ pub(super) fn parse_state(path: &Path, bytes: &[u8]) -> Result<MachineState, Sna
 }
 
 /// Opens a file, and nothing that would have one wait or never ends.
-fn open_file(path: &Path) -> Result<File, SnapshotError> {
+pub(super) fn open_file(path: &Path) -> Result<File, SnapshotError> {
     let flags = OFlag::O_NONBLOCK.bits();
     let opened = File::options().read(true).custom_flags(flags).open(path);
     let opened = opened.and_then(|file| match file.metadata()?.is_file() {
@@ -187,7 +187,7 @@ fn open_image_of(path: &Path, size: u64, id: ImageId) -> Result<File, SnapshotEr
 }
 
 /// The name of a file while it is written.
-fn part_path(path: &Path, id: ImageId) -> PathBuf {
+pub(super) fn part_path(path: &Path, id: ImageId) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{id}.part"));
@@ -195,7 +195,7 @@ fn part_path(path: &Path, id: ImageId) -> PathBuf {
 }
 
 /// Makes sure that what was renamed in the directory of `path` stays so.
-fn sync_directory(path: &Path) -> Result<(), SnapshotError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), SnapshotError> {
     let directory = parent(path);
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(file_error("write", directory))

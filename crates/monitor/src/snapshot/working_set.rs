@@ -1,0 +1,118 @@
+//! The file `working-set` beside a snapshot: which pages of its memory a run touched.
+
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use goldcrest_memory::GuestRam;
+use goldcrest_memory::image::ImageId;
+use goldcrest_memory::working_set::WorkingSet;
+use goldcrest_snapshot::{open_state, seal_state};
+use serde::{Deserialize, Serialize};
+
+use super::state::{MemoryState, impossible};
+use super::store::{Part, file_error, open_file, part_path, sync_directory};
+use super::{SnapshotError, SnapshotFiles};
+use crate::{MonitorError, generation};
+
+/// What the envelope says that it has.
+const KIND: &str = "working-set";
+const VERSION: u16 = 1;
+/// The most bytes of the file: more than extents need.
+const MAX_SIZE: u64 = 1 << 20;
+/// Sets of fewer bytes save less than what runs differ by (`ci/bench-working-set`).
+const WORTH_IT: u64 = 256 << 10;
+
+/// What is in the envelope.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    /// Whose pages they are.
+    image: ImageId,
+    set: WorkingSet,
+}
+
+/// Where a run's working set goes.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    path: PathBuf,
+    image: ImageId,
+}
+
+impl SnapshotFiles {
+    /// The file beside the memory that has the [working set](super::RestoreConfig::record_working_set), if it was recorded.
+    pub fn working_set(&self) -> PathBuf {
+        self.memory.with_file_name("working-set")
+    }
+}
+
+/// The working set of a snapshot, if one was recorded that is worth to be had before it is needed.
+pub(crate) fn load(
+    files: &SnapshotFiles,
+    memory: &MemoryState,
+) -> Result<Option<WorkingSet>, SnapshotError> {
+    let path = files.working_set();
+    let bytes = match read(&path) {
+        Err(SnapshotError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        bytes => bytes?,
+    };
+    let Saved { image, set } =
+        open_state(KIND, VERSION, &bytes).map_err(|source| SnapshotError::State {
+            path: path.clone(),
+            source,
+        })?;
+    if image != memory.id {
+        // One that was recorded of the snapshot before.
+        return Ok(None);
+    }
+    set.check(memory.config.size)
+        .map_err(|what| SnapshotError::WorkingSet { path, what })?;
+    let (read, written) = set.bytes();
+    Ok((read.saturating_add(written) >= WORTH_IT).then_some(set))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+    let mut bytes = Vec::new();
+    let file = open_file(path)?;
+    file.take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(file_error("read", path))?;
+    match bytes.len() as u64 {
+        0..=MAX_SIZE => Ok(bytes),
+        size => Err(impossible(
+            "size of the working set",
+            size,
+            "must be at most 1 MiB",
+        )),
+    }
+}
+
+impl Recording {
+    pub(crate) fn new(files: &SnapshotFiles, image: ImageId) -> Self {
+        Self {
+            path: files.working_set(),
+            image,
+        }
+    }
+
+    /// Writes which pages of RAM were touched, whole or not at all.
+    pub(crate) fn write(&self, ram: &GuestRam) -> Result<(), MonitorError> {
+        let set = WorkingSet::of(ram).map_err(file_error("find out what is in", &self.path))?;
+        let saved = Saved {
+            image: self.image,
+            set,
+        };
+        let bytes = seal_state(KIND, VERSION, &saved).map_err(|source| SnapshotError::State {
+            path: self.path.clone(),
+            source,
+        })?;
+        let unique = ImageId(generation::fresh()?);
+        let mut part = Part::create(&part_path(&self.path, unique))?;
+        (&part.file)
+            .write_all(&bytes)
+            .and_then(|()| part.file.sync_all())
+            .map_err(file_error("write", &part.path))?;
+        part.rename(&self.path)?;
+        Ok(sync_directory(&self.path)?)
+    }
+}
