@@ -3,7 +3,7 @@
 //! `floor --save FILE IMAGE` runs an image to its first byte of serial output and saves it: 128 MiB of RAM, zero pages as
 //! holes, then a page with the registers. `floor --restore FILE` maps the RAM, sets the registers and runs to the next byte,
 //! which it writes. `floor --restore FILE --count N` does so N times in one process, and prints instead how many
-//! nanoseconds each took.
+//! nanoseconds each took; with `--keep`, all are there until the last one is.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,7 +23,7 @@ const STATE: usize = size_of::<Regs>() + size_of::<Sregs>();
 
 /// Saves or restores, by the arguments that are left.
 pub fn run(save: bool, mut arguments: impl Iterator<Item = OsString>) -> Result<()> {
-    let usage = || Error::other("usage: floor --save FILE IMAGE | --restore FILE [--count N]");
+    let usage = || Error::other("usage: floor --save FILE IMAGE | --restore FILE [--count N [--keep]]");
     let file = arguments.next().ok_or_else(usage)?;
     match (save, arguments.next(), arguments.next()) {
         (true, Some(image), None) => save_to(&File::create(file)?, &image),
@@ -35,7 +35,8 @@ pub fn run(save: bool, mut arguments: impl Iterator<Item = OsString>) -> Result<
         }
         (false, Some(option), Some(count)) if option == "--count" => {
             let count = count.to_str().and_then(|count| count.parse().ok());
-            many(&File::open(file)?, count.ok_or_else(usage)?)
+            let keep = arguments.next().is_some_and(|word| word == "--keep");
+            many(&File::open(file)?, count.ok_or_else(usage)?, keep)
         }
         _ => Err(usage()),
     }
@@ -89,7 +90,7 @@ fn restore(kvm: i32, file: &File) -> Result<u8> {
     restore_in(&Vm::on(kvm)?, file).map(|(_, _, byte)| byte)
 }
 
-fn many(file: &File, count: usize) -> Result<()> {
+fn many(file: &File, count: usize, keep: bool) -> Result<()> {
     let kvm = kvm::open()?;
     for _ in 0..count {
         let begun = Instant::now();
@@ -97,8 +98,10 @@ fn many(file: &File, count: usize) -> Result<()> {
         let (ram, vcpu, _) = restore_in(&vm, file)?;
         let took = begun.elapsed();
         println!("{}", took.as_nanos());
-        vm.close(vcpu)?;
-        ram.unmap();
+        if !keep {
+            vm.close(vcpu)?;
+            ram.unmap();
+        }
     }
     Ok(())
 }
