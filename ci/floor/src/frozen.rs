@@ -23,7 +23,8 @@ const STATE: usize = size_of::<Regs>() + size_of::<Sregs>();
 
 /// Saves or restores, by the arguments that are left.
 pub fn run(save: bool, mut arguments: impl Iterator<Item = OsString>) -> Result<()> {
-    let usage = || Error::other("usage: floor --save FILE IMAGE | --restore FILE [--count N [--keep]]");
+    let usage =
+        || Error::other("usage: floor --save FILE IMAGE | --restore FILE [--count N [--keep]]");
     let file = arguments.next().ok_or_else(usage)?;
     match (save, arguments.next(), arguments.next()) {
         (true, Some(image), None) => save_to(&File::create(file)?, &image),
