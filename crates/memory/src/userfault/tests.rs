@@ -1,4 +1,3 @@
-use crate::image::Layers;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -6,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::image::{Extents, Layers};
 use crate::{Contents, discard};
 
 const SIZE: u64 = 1 << 20;
@@ -49,8 +49,16 @@ fn read(ram: &GuestRam, page: u64) -> Vec<u8> {
 
 /// Does `work` with RAM that a thread serves.
 fn while_served(userfault: Userfault, work: impl FnOnce(&GuestRam) + Send) {
-    let (ram, ranges) = GuestRam::served(&config(), &userfault).unwrap();
-    let source = PageSource::new(&Layers::new(image(), SIZE)).unwrap();
+    while_served_from(&Layers::new(image(), SIZE), userfault, work);
+}
+
+fn while_served_from(layers: &Layers, userfault: Userfault, work: impl FnOnce(&GuestRam) + Send) {
+    let config = MemoryConfig {
+        size: layers.size(),
+        ..MemoryConfig::default()
+    };
+    let (ram, ranges) = GuestRam::served(&config, &userfault).unwrap();
+    let source = PageSource::new(layers).unwrap();
     let mut served = source.serve(userfault, ranges).unwrap();
     thread::scope(|scope| {
         let worker = scope.spawn(|| work(&ram));
@@ -77,6 +85,42 @@ fn every_page_is_what_the_image_has() {
         // What the guest writes is its own.
         ram.write(7 * PAGE_SIZE, b"changed").unwrap();
         assert_eq!(read(ram, 7)[..7], *b"changed");
+    });
+}
+
+/// So many runs that they are copied, not mapped, also where the full image has a hole.
+#[test]
+fn every_page_of_a_difference_is_the_difference_s() {
+    let Some(userfault) = userfault() else { return };
+    const PAGES: u64 = 600;
+    let file = |full: &dyn Fn(u64) -> Option<u64>| {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(crate::image::file_len(PAGES * PAGE_SIZE))
+            .unwrap();
+        for (page, number) in (0..PAGES).filter_map(|page| Some((page, full(page)?))) {
+            file.write_all_at(&page_of(number), page * PAGE_SIZE)
+                .unwrap();
+        }
+        Arc::new(file)
+    };
+    // Every fourth page is a hole, and of every third page that has changed it is one now.
+    let base = |page: u64| (page % 4 != 0).then_some(1);
+    let changed = |page: u64| (page % 3 != 0).then_some(2);
+    let mut layers = Layers::new(file(&base), PAGES * PAGE_SIZE);
+    let mut extents = Extents::default();
+    for page in (0..PAGES).step_by(2) {
+        extents.push(page * PAGE_SIZE, PAGE_SIZE).unwrap();
+    }
+    layers.add(&file(&changed), &extents).unwrap();
+    while_served_from(&layers, userfault, |ram| {
+        for page in 0..PAGES {
+            let number = if page % 2 == 0 {
+                changed(page)
+            } else {
+                base(page)
+            };
+            assert_eq!(read(ram, page), page_of(number.unwrap_or(0)), "{page}");
+        }
     });
 }
 
