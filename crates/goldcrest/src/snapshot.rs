@@ -27,7 +27,11 @@ pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
             diff,
         } => ctl::snapshot(api_sock, directory, *diff),
         SnapshotCommand::Restore(command) => restore(command),
-        SnapshotCommand::Serve { directory, socket } => serve(directory, socket),
+        SnapshotCommand::Serve {
+            directory,
+            socket,
+            bases,
+        } => serve(directory, bases, socket),
         SnapshotCommand::Info { snapshot } if snapshot.is_dir() => info(&snapshot.join("state")),
         SnapshotCommand::Info { snapshot } => info(snapshot),
         SnapshotCommand::Verify { directory, bases } => verify(directory, bases),
@@ -106,9 +110,9 @@ fn restore(command: &RestoreCommand) -> Result<u8, Failure> {
 }
 
 /// Serves a snapshot's memory until a signal comes.
-fn serve(directory: &Path, path: &Path) -> Result<u8, Failure> {
+fn serve(directory: &Path, bases: &Bases, path: &Path) -> Result<u8, Failure> {
     let files = SnapshotFiles::in_directory(directory);
-    let server = PageServer::open(&files).map_err(MonitorError::from)?;
+    let server = PageServer::open_with(&files, &bases.base).map_err(MonitorError::from)?;
     let signals = signals::as_descriptor()?;
     let cannot_listen = format!("cannot listen at {}", path.display());
     let (_socket, listener) =

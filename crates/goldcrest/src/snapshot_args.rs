@@ -35,6 +35,9 @@ pub(crate) enum SnapshotCommand {
         /// The socket at which they ask for it
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
+
+        #[command(flatten)]
+        bases: Bases,
     },
     /// Say what a snapshot has, and which files of this machine it would open
     Info {

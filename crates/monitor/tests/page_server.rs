@@ -28,6 +28,7 @@ use goldcrest_monitor::{
 use goldcrest_vcpu::kvm::Kvm;
 use images::{ElfBuilder, R, W, X, direct_note, segment};
 use nix::sys::eventfd::EventFd;
+use nix::sys::socket::Backlog;
 use tempfile::TempDir;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
@@ -366,6 +367,23 @@ fn where_nobody_listens_nothing_is_restored() {
     let Some(kvm) = kvm() else { return };
     let saved = Saved::new(&kvm);
     let error = saved.restore(&kvm).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot connect to the page server"),
+        "{error}"
+    );
+}
+
+/// Whose queue of connections is full would have one wait as long as it likes.
+#[test]
+fn a_server_that_takes_nobody_is_not_waited_for() {
+    let Some(kvm) = kvm() else { return };
+    let saved = Saved::new(&kvm);
+    let listener = saved.listen();
+    nix::sys::socket::listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    let _first = UnixStream::connect(saved.socket()).unwrap();
+    let begun = Instant::now();
+    let error = saved.restore(&kvm).unwrap_err().to_string();
+    assert!(begun.elapsed() < SOON);
     assert!(
         error.contains("cannot connect to the page server"),
         "{error}"

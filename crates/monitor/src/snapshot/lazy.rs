@@ -5,7 +5,7 @@
 //! for and given. The connection stays for as long as the machine runs, so that each side sees when the other ends.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use goldcrest_memory::userfault::{Event, ServedRange, Userfault};
 use goldcrest_memory::{GuestRam, MemoryConfig, PAGE_SIZE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
@@ -77,7 +78,7 @@ impl Lazy {
         };
         let userfault = Userfault::new().map_err(SnapshotError::Userfault)?;
         let (ram, ranges) = GuestRam::served(config, &userfault)?;
-        let socket = UnixStream::connect(path).map_err(failed("connect to"))?;
+        let socket = reach(path).map_err(failed("connect to"))?;
         let message = message(&ranges).map_err(failed("send the memory's ranges to"))?;
         socket
             .set_write_timeout(Some(GREETING))
@@ -179,6 +180,16 @@ impl Lazy {
         };
         self.ranges.iter().find_map(within).unwrap_or(0)
     }
+}
+
+/// A connection to who listens at `path`: one whose queue is full is not waited for.
+fn reach(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 fn message(ranges: &[ServedRange]) -> io::Result<Vec<u8>> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
 use goldcrest_memory::PAGE_SIZE;
 use goldcrest_memory::userfault::{Lost, PageSource, Served, ServedRange, Userfault};
@@ -11,9 +12,8 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use super::Chain;
 use super::lazy::RegionMessage;
-use super::{SnapshotError, SnapshotFiles};
+use super::{Chain, SnapshotError, SnapshotFiles};
 use crate::{ImageId, Notice};
 
 /// Machines that are served at once.
@@ -55,7 +55,16 @@ impl PageServer {
     ///
     /// [`SnapshotError`] if the files are not a snapshot.
     pub fn open(files: &SnapshotFiles) -> Result<Self, SnapshotError> {
-        let Chain { state, layers, .. } = Chain::open(files, &[])?;
+        Self::open_with(files, &[])
+    }
+
+    /// As [`open`](Self::open), with directories where bases are that are not where they were when the snapshot was made.
+    ///
+    /// # Errors
+    ///
+    /// As for that.
+    pub fn open_with(files: &SnapshotFiles, bases: &[PathBuf]) -> Result<Self, SnapshotError> {
+        let Chain { state, layers, .. } = Chain::open(files, bases)?;
         Ok(Self {
             source: PageSource::new(&layers)?,
             id: state.memory.id,
