@@ -1,6 +1,8 @@
 //! A machine: made from a configuration, run to its end.
 
 mod body;
+mod fittings;
+mod marks;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,33 +10,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use goldcrest_abi::boot_info::{BootInfo, mark};
-use goldcrest_boot::{BootConfig, Hardware, Loaded, MmioDevice, Protocol, Solo5Device};
-use goldcrest_bus::{Bus, Range, shared};
-use goldcrest_chipset::{
-    DebugExit, Doorbell, I8042, Power, Rtc, Serial, SystemClock, debug_exit, doorbell, i8042,
-    power, rtc, serial,
-};
-use goldcrest_irq::{FanOut, Ioapic, IrqLine, Pic, ioapic, pic};
+use goldcrest_abi::boot_info::BootInfo;
+use goldcrest_boot::{BootConfig, Hardware, Loaded, MmioDevice, Solo5Device};
+use goldcrest_irq::Ioapic;
 use goldcrest_memory::{GuestRam, MemoryConfig};
 use goldcrest_vcpu::cpuid::Cpuid;
 use goldcrest_vcpu::kvm::MSR_KVM_SYSTEM_TIME_NEW;
 use goldcrest_vcpu::{Exit, Hypervisor, Vcpu, VcpuError, Vm};
-use vmm_sys_util::eventfd::EventFd;
 
-use crate::cpu::{Board, End, WakeCpu};
-use crate::device_loop::DeviceLoop;
+use crate::cpu::Board;
 use crate::events::{Deadline, EventThreads};
-use crate::hypercalls::{self, HypercallPort};
-use crate::input::SerialInput;
-use crate::snapshot::{Lazy, Lineage, MSR_TSC, MachineState, Recording, Saved, Subject};
+use crate::hypercalls;
+use crate::snapshot::{Lazy, Lineage, MachineState, Recording, Saved, Subject};
 use crate::{
-    Control, CustomDevice, GUEST, ImageId, Input, Inventory, MachineConfig, MachineKind,
-    MonitorError, Notice, OnReset, Outcome, Output, RestoreConfig, Stage, Timeline, VirtioConfig,
-    Wiring, generation, solo5, test_machine, virtio,
+    Control, GUEST, ImageId, Inventory, MachineConfig, MachineKind, MonitorError, Notice, OnReset,
+    Outcome, RestoreConfig, Stage, Timeline, generation, solo5, virtio,
 };
 
 pub(crate) use body::Body;
+use fittings::{Fittings, board};
+use marks::guest_marks;
 
 /// From this much RAM on, 1 GiB pages save more page tables than asking for them costs, and the processor must be
 /// described: KVM takes one that is not for having 36 address bits.
@@ -522,196 +517,6 @@ fn start(vcpu: &mut impl Vcpu, loaded: &Loaded, ram: &GuestRam) -> Result<(), Mo
         }
         _ => Ok(()),
     }
-}
-
-/// What a machine's devices are made from.
-pub(crate) struct Fittings<'a> {
-    output: &'a Output,
-    input: Option<&'a Input>,
-    control: &'a Arc<Control>,
-    machine: MachineKind,
-    pub(crate) cpus: u32,
-    devices: &'a [CustomDevice],
-    virtio: &'a [VirtioConfig],
-}
-
-/// The devices on their buses.
-fn board(
-    config: &Fittings<'_>,
-    ram: &GuestRam,
-    mmio: &[MmioDevice],
-    ioapic: Ioapic,
-    hypercalls: Vec<HypercallPort>,
-) -> Result<(Arc<Board>, Arc<EventThreads>), MonitorError> {
-    let wake = Arc::new(WakeCpu::default());
-    let pic = Pic::new(IrqLine::new(wake.clone(), 0));
-    // As on a PC, both interrupt controllers have the lines of the ISA devices.
-    let isa = FanOut::new([ioapic.lines(), pic.lines()]);
-    let serial = shared(Serial::new(isa.line(serial::IRQ), config.output.clone()));
-    let mut ports = Bus::new("port");
-    let output = config.output.clone();
-    let control = config.control.clone();
-    output.give_up_when(move || control.stopped().is_some());
-    let doorbell = Doorbell::new(ram.memory().clone(), output);
-    ports.add("serial", serial::RANGE, serial.clone())?;
-    ports.add("debug-exit", debug_exit::RANGE, shared(DebugExit))?;
-    let rtc = shared(Rtc::new(SystemClock));
-    let i8042 = shared(I8042::new(isa.line(i8042::IRQ)));
-    ports.add("rtc", rtc::RANGE, rtc.clone())?;
-    ports.add("i8042", i8042::RANGE, i8042.clone())?;
-    ports.add("power", power::RANGE, shared(Power::default()))?;
-    for (first, device) in pic.ports() {
-        ports.add("pic", Range::ports(first, pic::LEN), shared(device))?;
-    }
-    let doorbell = shared(doorbell);
-    ports.add("doorbell", doorbell::RANGE, doorbell.clone())?;
-    let mut unsaved = Vec::new();
-    for HypercallPort {
-        name,
-        range,
-        device,
-    } in hypercalls
-    {
-        unsaved.push(format!("the guest of {name}"));
-        ports.add(name, range, device)?;
-    }
-    let mut memory = Bus::new("memory");
-    memory.add(
-        "ioapic",
-        Range::new(ioapic::ADDRESS, ioapic::LEN)?,
-        shared(ioapic.clone()),
-    )?;
-    if config.machine == MachineKind::Test {
-        unsaved.push("a machine for test kernels".to_owned());
-        test_machine::add_devices(config.cpus, ram.size(), &isa, &mut ports, &mut memory)?;
-    }
-    let wiring = Wiring { ram, isa: &isa };
-    for device in config.devices {
-        unsaved.push(format!("device {}", device.name()));
-        device.add(&wiring, &mut ports, &mut memory)?;
-    }
-    let devices = Arc::new(DeviceLoop::default());
-    let counters = &config.control.counters;
-    let virtio = virtio::attach(
-        config.virtio,
-        mmio,
-        ram,
-        &isa,
-        &mut memory,
-        &devices,
-        counters,
-    )?;
-    for device in virtio.iter().filter(|device| device.saved.is_none()) {
-        unsaved.push(format!("device {}", device.id));
-    }
-    let generation = ioapic.line(generation::INTERRUPT);
-    let board = Arc::new(Board {
-        ports,
-        memory,
-        ioapic,
-        pic,
-        serial: serial.clone(),
-        rtc,
-        i8042,
-        virtio,
-        generation,
-        unsaved,
-        saved: Mutex::default(),
-        wake,
-        view: ram.view(),
-        doorbell,
-        control: config.control.clone(),
-        end: End::default(),
-    });
-    counters.begin(&board);
-    let events = Arc::new(EventThreads::default());
-    devices.connect(&board, &events);
-    config.control.attach_devices(&board);
-    feed_input(config, &serial, &board, &events);
-    Ok((board, events))
-}
-
-/// Has the serial port's input read from when the guest first listens to it, and not before.
-fn feed_input(
-    config: &Fittings<'_>,
-    serial: &Arc<Mutex<Serial>>,
-    board: &Arc<Board>,
-    events: &Arc<EventThreads>,
-) {
-    let Some(input) = config.input.cloned() else {
-        return;
-    };
-    let control = config.control.clone();
-    // Weak: the board owns the port, which owns the callback.
-    let port = Arc::downgrade(serial);
-    let board = Arc::downgrade(board);
-    let events = Arc::downgrade(events);
-    let mut wake: Option<EventFd> = None;
-    let ready = move || {
-        if let Some(wake) = &wake {
-            // The counter cannot overflow: it is read before the callback is owed again.
-            let _ = wake.write(1);
-        } else if let (Some(port), Some(board), Some(events)) =
-            (port.upgrade(), board.upgrade(), events.upgrade())
-        {
-            (input.on_listen)();
-            let started =
-                SerialInput::new(input.clone(), port, control.clone()).and_then(|feeder| {
-                    wake = Some(feeder.wake()?);
-                    events.start(board.clone(), || Ok(Box::new(feeder)))
-                });
-            if let Err(source) = started {
-                board.events_failed("read the guest's input", source);
-            }
-        }
-    };
-    serial
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .on_ready(ready);
-}
-
-/// Reads when the guest passed its marks.
-fn guest_marks(timeline: &crate::Timeline, vcpu: &impl Vcpu, loaded: &Loaded, board: &Board) {
-    let (Protocol::Direct, Some(boot_info)) = (loaded.protocol, loaded.boot_info) else {
-        return;
-    };
-    let mut marks = [0; 8 * mark::COUNT];
-    let at = boot_info + std::mem::offset_of!(BootInfo, marks) as u64;
-    let (Ok(()), Some((ticks, now))) = (board.view.read(at, &mut marks), guest_time(vcpu)) else {
-        return;
-    };
-    let stages = [
-        (Stage::FirstInstruction, mark::ENTRY),
-        (Stage::GuestMain, mark::MAIN),
-        (Stage::GuestExit, mark::EXIT),
-    ];
-    let (chunks, _) = marks.as_chunks::<8>();
-    let readings: Vec<_> = stages
-        .iter()
-        .filter_map(|(stage, index)| Some((*stage, u64::from_le_bytes(*chunks.get(*index)?))))
-        .collect();
-    timeline.mark_ticks((ticks, now), vcpu.tsc_khz(), &readings);
-}
-
-/// How long reading the guest's counter may take, so that it belongs to a moment.
-const MOMENT: Duration = Duration::from_micros(10);
-
-/// The guest's time-stamp counter, and the host's time when it was read: the best of a few tries.
-fn guest_time(vcpu: &impl Vcpu) -> Option<(u64, Instant)> {
-    let mut best: Option<(Duration, u64, Instant)> = None;
-    for _ in 0..5 {
-        let before = Instant::now();
-        let ticks = vcpu.msr(MSR_TSC).ok()?;
-        let took = before.elapsed();
-        if best.is_none_or(|(least, ..)| took < least) {
-            best = Some((took, ticks, before + took / 2));
-        }
-        if took < MOMENT {
-            break;
-        }
-    }
-    best.map(|(_, ticks, time)| (ticks, time))
 }
 
 fn events_error(what: &'static str) -> impl FnOnce(io::Error) -> MonitorError {
