@@ -104,8 +104,8 @@ fn every_page_of_a_difference_is_the_difference_s() {
         Arc::new(file)
     };
     // Every fourth page is a hole, and of every third page that has changed it is one now.
-    let base = |page: u64| (page % 4 != 0).then_some(1);
-    let changed = |page: u64| (page % 3 != 0).then_some(2);
+    let base = |page: u64| (!page.is_multiple_of(4)).then_some(1);
+    let changed = |page: u64| (!page.is_multiple_of(3)).then_some(2);
     let mut layers = Layers::new(file(&base), PAGES * PAGE_SIZE);
     let mut extents = Extents::default();
     for page in (0..PAGES).step_by(2) {
