@@ -75,8 +75,14 @@ pub fn read(message: &[u8]) -> Result<Vec<ServedRange>, Lost> {
             message.len()
         )));
     }
-    let regions: Vec<Region> = serde_json::from_slice(message)
-        .map_err(|error| refused(format!("is no list of ranges: {error}")))?;
+    // The error's own text has words of the message, of any length and with anything in them.
+    let regions: Vec<Region> = serde_json::from_slice(message).map_err(|error| {
+        refused(format!(
+            "is no list of ranges from line {}, column {} on",
+            error.line(),
+            error.column()
+        ))
+    })?;
     regions.iter().map(range).collect()
 }
 
@@ -127,5 +133,17 @@ mod tests {
             assert!(read(bad.as_bytes()).is_err());
         }
         assert!(read(b"[]").unwrap().is_empty());
+    }
+
+    /// It is shown to who runs the server.
+    #[test]
+    fn the_reason_has_nothing_of_what_was_said() {
+        let name = "\\u001b]0;\\n".repeat(1000);
+        let error = read(format!("[\"{name}\"]").as_bytes()).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.len() < 100 && !error.contains(char::is_control),
+            "{error}"
+        );
     }
 }
