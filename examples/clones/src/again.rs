@@ -18,13 +18,15 @@ use crate::Failure;
 
 /// KiB that the process may have more in the end.
 const MARGIN: u64 = 8 << 10;
-const MOMENT: Duration = Duration::from_secs(2);
+/// How long the host may take to be rid of a thread that has ended.
+const MOMENT: Duration = Duration::from_secs(10);
 
 /// What a process has that may leak.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Resources {
     descriptors: usize,
-    threads: usize,
+    /// Their names.
+    threads: Vec<String>,
     /// KiB that it shares with nobody and that no file has.
     anonymous: u64,
 }
@@ -110,14 +112,14 @@ fn go_on<T>(
 fn compare(round: usize, first: &mut Option<Resources>) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut now = Resources::now()?;
-    let before = *first.get_or_insert(now);
+    let before = first.get_or_insert_with(|| now.clone());
     // A thread that was waited for may be seen for a moment more.
-    while now.is_more_than(&before) && begun.elapsed() < MOMENT {
+    while now.is_more_than(before) && begun.elapsed() < MOMENT {
         thread::sleep(Duration::from_millis(10));
         now = Resources::now()?;
     }
     println!("ROUND {round}: {now}");
-    match now.is_more_than(&before) {
+    match now.is_more_than(before) {
         true => Err(format!("it was less after the first: {before}").into()),
         false => Ok(()),
     }
@@ -126,7 +128,7 @@ fn compare(round: usize, first: &mut Option<Resources>) -> Result<(), Failure> {
 impl Resources {
     fn is_more_than(&self, before: &Self) -> bool {
         self.descriptors > before.descriptors
-            || self.threads > before.threads
+            || self.threads.len() > before.threads.len()
             || self.anonymous > before.anonymous + MARGIN
     }
 
@@ -138,12 +140,21 @@ impl Resources {
         let anonymous = anonymous.and_then(|line| line.split_whitespace().next());
         Ok(Self {
             descriptors: fs::read_dir("/proc/self/fd")?.count(),
-            threads: fs::read_dir("/proc/self/task")?.count(),
+            threads: threads()?,
             anonymous: anonymous
                 .ok_or("no RssAnon in /proc/self/status")?
                 .parse()?,
         })
     }
+}
+
+/// The names of this process's threads. One that ends meanwhile has none.
+fn threads() -> io::Result<Vec<String>> {
+    let tasks = fs::read_dir("/proc/self/task")?;
+    let name = |task: io::Result<fs::DirEntry>| fs::read_to_string(task?.path().join("comm"));
+    Ok(tasks
+        .filter_map(|task| Some(name(task).ok()?.trim_end().to_owned()))
+        .collect())
 }
 
 impl fmt::Display for Resources {
@@ -155,7 +166,9 @@ impl fmt::Display for Resources {
         } = self;
         write!(
             f,
-            "{descriptors} descriptors, {threads} threads, {anonymous} KiB of its own"
+            "{descriptors} descriptors, {} threads ({}), {anonymous} KiB of its own",
+            threads.len(),
+            threads.join(", ")
         )
     }
 }
