@@ -184,7 +184,7 @@ pub(crate) fn info(state: &Path) -> Result<u8, Failure> {
         text += &format!(
             "  {:<9} {}: {}\n",
             "device",
-            device.id,
+            device.id.escape_default(),
             device.end.escape_default()
         );
     }

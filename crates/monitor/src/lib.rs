@@ -89,7 +89,8 @@ pub use options::OptionError;
 pub use outcome::Outcome;
 pub use snapshot::{
     BaseInfo, DeviceInfo, PageServer, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles,
-    SnapshotInfo, SnapshotKind, SnapshotReport, WallClock, flatten,
+    SnapshotInfo, SnapshotKind, SnapshotReport, WallClock, flatten, memory_message,
+    parse_working_set,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use template::{Blank, CloneConfig, Pool, Spent, Template};

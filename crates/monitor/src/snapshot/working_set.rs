@@ -56,19 +56,41 @@ pub(crate) fn load(
         }
         bytes => bytes?,
     };
-    let Saved { image, set } =
-        open_state(KIND, VERSION, &bytes).map_err(|source| SnapshotError::State {
-            path: path.clone(),
-            source,
-        })?;
-    if image != memory.id {
+    believe(&path, &bytes, memory.id, memory.config.size)
+}
+
+/// The working set that a file with these bytes has, of an image with this identity and of `size` bytes of RAM. Nothing if
+/// it is another image's, or not worth to be had before it is needed.
+///
+/// # Errors
+///
+/// [`SnapshotError`] if it is none, is damaged, or has pages that the image has not.
+pub fn parse(bytes: &[u8], image: ImageId, size: u64) -> Result<Option<WorkingSet>, SnapshotError> {
+    believe(Path::new("working-set"), bytes, image, size)
+}
+
+fn believe(
+    path: &Path,
+    bytes: &[u8],
+    image: ImageId,
+    size: u64,
+) -> Result<Option<WorkingSet>, SnapshotError> {
+    let opened = open_state(KIND, VERSION, bytes);
+    let saved: Saved = opened.map_err(|source| SnapshotError::State {
+        path: path.to_owned(),
+        source,
+    })?;
+    if saved.image != image {
         // One that was recorded of the snapshot before.
         return Ok(None);
     }
-    set.check(memory.config.size)
-        .map_err(|what| SnapshotError::WorkingSet { path, what })?;
-    let (read, written) = set.bytes();
-    Ok((read.saturating_add(written) >= WORTH_IT).then_some(set))
+    let checked = saved.set.check(size);
+    checked.map_err(|what| SnapshotError::WorkingSet {
+        path: path.to_owned(),
+        what,
+    })?;
+    let (read, written) = saved.set.bytes();
+    Ok((read.saturating_add(written) >= WORTH_IT).then_some(saved.set))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
