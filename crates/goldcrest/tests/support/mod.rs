@@ -4,6 +4,7 @@
 pub mod guests;
 #[path = "../../../boot/tests/images/mod.rs"]
 pub mod images;
+pub mod served;
 
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,7 +18,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// After this time a run is ended, and its test fails. Machines that run tests are slow and busy.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// What "at once" may take.
 pub const SOON: Duration = Duration::from_secs(5);
 
