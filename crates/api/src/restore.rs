@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use goldcrest_monitor::memory;
 use goldcrest_monitor::{
-    DiskConfig, Inventory, InventoryDevice, Mmds, NetConfig, NetLink, Rebinding, RestoreConfig,
-    SnapshotFiles, WallClock,
+    CloneConfig, DiskConfig, Inventory, InventoryDevice, Mmds, NetConfig, NetLink, Rebinding,
+    RestoreConfig, SnapshotFiles, WallClock,
 };
 use goldcrest_rate_limiter::{Bucket, RateConfig};
 use goldcrest_virtio_balloon::BalloonConfig;
@@ -54,19 +54,22 @@ pub(crate) fn config(
     );
     Ok(RestoreConfig {
         page_server,
-        rebind,
         track_dirty: request.track_dirty_pages || request.enable_diff_snapshots,
-        clock: match request.clock_realtime {
-            true => WallClock::Now,
-            false => WallClock::Frozen,
+        machine: CloneConfig {
+            rebind,
+            clock: match request.clock_realtime {
+                true => WallClock::Now,
+                false => WallClock::Frozen,
+            },
+            paused: true,
+            metadata: Some(metadata.clone()),
+            output: around.output.clone(),
+            input: around.input.clone(),
+            control: around.control.clone(),
+            timeline: around.timeline.clone(),
+            notice: around.notice.clone(),
+            ..CloneConfig::default()
         },
-        paused: true,
-        metadata: Some(metadata.clone()),
-        output: around.output.clone(),
-        input: around.input.clone(),
-        control: around.control.clone(),
-        timeline: around.timeline.clone(),
-        notice: around.notice.clone(),
         ..RestoreConfig::new(SnapshotFiles {
             state: request.snapshot_path.clone(),
             memory,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread;
 
 use goldcrest_monitor::{
-    CloneConfig, Control, MonitorError, Notice, Output, SnapshotFiles, Template,
+    CloneConfig, Control, Machine, MonitorError, Output, SnapshotFiles, Template,
 };
-use goldcrest_vcpu::kvm::Kvm;
+use goldcrest_vcpu::kvm::{Kvm, KvmVm};
 use goldcrest_vcpu::{Forked, fork};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -18,8 +18,8 @@ use crate::clone_args::CloneOptions;
 use crate::failure::Failure;
 use crate::prefixed::Prefixed;
 use crate::run::{serial, status_of};
-use crate::snapshot::rebind;
-use crate::{say, signals, terminal};
+use crate::snapshot::own;
+use crate::{mmds, say, signals, terminal};
 
 /// Added to the number of a signal that ended a process.
 const SIGNALLED: i32 = 128;
@@ -93,9 +93,7 @@ fn in_process(options: &CloneOptions, template: &Template, kvm: &Kvm) -> Result<
             .into_iter()
             .map(|config| {
                 let name = thread::Builder::new().name("clone".into());
-                name.spawn_scoped(scope, || {
-                    Ok(status_of(template.clone_machine(kvm, config)?.run()?))
-                })
+                name.spawn_scoped(scope, || Ok(status_of(make(template, kvm, config)?.run()?)))
             })
             .collect();
         let ends = machines.into_iter().map(|machine| {
@@ -112,9 +110,16 @@ fn in_process(options: &CloneOptions, template: &Template, kvm: &Kvm) -> Result<
 
 fn run(template: &Template, kvm: &Kvm, config: CloneConfig) -> Result<u8, Failure> {
     signals::stop_on_signals(&config.control)?;
-    let outcome = template.clone_machine(kvm, config)?.run()?;
+    let outcome = make(template, kvm, config)?.run()?;
     terminal::restore();
     Ok(status_of(outcome))
+}
+
+fn make(template: &Template, kvm: &Kvm, config: CloneConfig) -> Result<Machine<KvmVm>, Failure> {
+    let has_metadata = config.metadata.is_some();
+    let machine = template.clone_machine(kvm, config)?;
+    mmds::check(&machine, has_metadata)?;
+    Ok(machine)
 }
 
 /// The configuration of one of them.
@@ -133,14 +138,5 @@ fn config(options: &CloneOptions, number: u32) -> Result<CloneConfig, Failure> {
     } else {
         format!("{number}: ")
     };
-    Ok(CloneConfig {
-        rebind: rebind(&restore),
-        clock: restore.clock.into(),
-        paused: restore.paused,
-        output,
-        input,
-        timeout: restore.timeout,
-        notice: Notice::new(move |text| say(&format!("goldcrest: {whose}{text}\n"))),
-        ..CloneConfig::default()
-    })
+    own(&restore, (output, input), whose)
 }

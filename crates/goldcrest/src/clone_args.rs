@@ -8,7 +8,7 @@ use crate::snapshot_args::{Binding, RestoreOptions};
 const NUMBER: &str = "{}";
 
 const EXAMPLES: &str = "\
-In the paths and names of --serial, --disk, --tap and --vsock-uds, {} is the machine's number, from 0 on.
+In the paths and names of --serial, --disk, --tap, --mmds and --vsock-uds, {} is the machine's number, from 0 on.
 It is added to --vsock-cid.
 
 Examples:
@@ -57,6 +57,7 @@ impl CloneOptions {
             vsock_cid: options
                 .vsock_cid
                 .map(|cid| cid.saturating_add(number.into())),
+            mmds: options.mmds.as_deref().map(path),
             serial: path(&options.serial),
             ..options.clone()
         }

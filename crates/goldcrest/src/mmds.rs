@@ -6,7 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use goldcrest_monitor::{Mmds, MmdsConfig, MmdsVersion, NetConfig};
+use goldcrest_monitor::{InventoryDevice, Machine, Mmds, MmdsConfig, MmdsVersion, NetConfig};
+use goldcrest_vcpu::Vm;
 
 use crate::failure::Failure;
 
@@ -43,12 +44,7 @@ pub(crate) fn serve(options: &MmdsOptions, cards: &mut [NetConfig]) -> Result<()
     let Some(path) = &options.mmds else {
         return Ok(());
     };
-    let mmds = Arc::new(load(options, path).map_err(|error| {
-        Failure::usage(
-            format_args!("cannot serve metadata from {}", path.display()),
-            error,
-        )
-    })?);
+    let mmds = loaded(options.config(), path)?;
     if let Some(card) = options.mmds_card.iter().find(|card| **card >= cards.len()) {
         let count = cards.len();
         return Err(Failure::usage(
@@ -64,17 +60,50 @@ pub(crate) fn serve(options: &MmdsOptions, cards: &mut [NetConfig]) -> Result<()
     Ok(())
 }
 
-fn load(options: &MmdsOptions, path: &Path) -> io::Result<Mmds> {
-    let mut config = MmdsConfig {
-        version: options.mmds_version,
-        ..MmdsConfig::default()
+/// What a machine serves that is made from a snapshot, which has how it is served.
+pub(crate) fn read(path: &Path) -> Result<Arc<Mmds>, Failure> {
+    loaded(MmdsConfig::default(), path)
+}
+
+/// A machine from a snapshot whose guest is to have metadata can ask for them.
+pub(crate) fn check<V: Vm>(machine: &Machine<V>, wanted: bool) -> Result<(), Failure> {
+    let serves = |device: &InventoryDevice| match device {
+        InventoryDevice::Net(card) => card.mmds.is_some(),
+        _ => false,
     };
-    if let Some(address) = options.mmds_address {
-        config.address = address;
+    let mut devices = machine.inventory().virtio.into_iter();
+    if !wanted || devices.any(|(_, device)| serves(&device)) {
+        return Ok(());
     }
-    if let Some(limit) = options.mmds_size_limit {
-        config.limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    Err(Failure::usage(
+        "cannot serve metadata",
+        io::Error::other("no network card of the snapshot had them"),
+    ))
+}
+
+impl MmdsOptions {
+    fn config(&self) -> MmdsConfig {
+        let mut config = MmdsConfig {
+            version: self.mmds_version,
+            ..MmdsConfig::default()
+        };
+        if let Some(address) = self.mmds_address {
+            config.address = address;
+        }
+        if let Some(limit) = self.mmds_size_limit {
+            config.limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        }
+        config
     }
+}
+
+fn loaded(config: MmdsConfig, path: &Path) -> Result<Arc<Mmds>, Failure> {
+    let what = format_args!("cannot serve metadata from {}", path.display());
+    let mmds = load(config, path).map_err(|error| Failure::usage(what, error))?;
+    Ok(Arc::new(mmds))
+}
+
+fn load(config: MmdsConfig, path: &Path) -> io::Result<Mmds> {
     let mmds = Mmds::new(config).map_err(io::Error::other)?;
     let most = SPACE.saturating_mul(u64::try_from(config.limit).unwrap_or(u64::MAX));
     let mut text = String::new();

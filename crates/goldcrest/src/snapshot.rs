@@ -7,8 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use goldcrest_api::Socket;
 use goldcrest_monitor::{
-    Machine, MonitorError, Notice, PageServer, Rebinding, RestoreConfig, SnapshotFiles,
-    SnapshotInfo,
+    CloneConfig, Input, Machine, MonitorError, Notice, Output, PageServer, Rebinding,
+    RestoreConfig, SnapshotFiles, SnapshotInfo,
 };
 use goldcrest_vcpu::kvm::Kvm;
 
@@ -16,7 +16,7 @@ use crate::api::DEFAULT_ID;
 use crate::failure::Failure;
 use crate::run::{serial, status_of};
 use crate::snapshot_args::{Bases, RestoreCommand, RestoreOptions, SnapshotCommand};
-use crate::{ctl, print, say, signals, terminal};
+use crate::{ctl, mmds, print, say, signals, terminal};
 
 /// Does what is asked of a snapshot.
 pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
@@ -92,19 +92,15 @@ fn restore(command: &RestoreCommand) -> Result<u8, Failure> {
         page_server: command.memory_server.clone(),
         use_working_set: !options.no_working_set,
         record_working_set: command.record_working_set,
-        rebind: rebind(options),
         bases: options.bases.base.clone(),
-        clock: options.clock.into(),
-        paused: options.paused,
-        output,
-        input,
-        timeout: options.timeout,
-        notice: Notice::new(|text| say(&format!("goldcrest: {text}\n"))),
+        machine: own(options, (output, input), String::new())?,
         ..RestoreConfig::new(files)
     };
-    signals::stop_on_signals(&config.control)?;
+    signals::stop_on_signals(&config.machine.control)?;
     let kvm = Kvm::open().map_err(MonitorError::from)?;
-    let outcome = Machine::restore(&kvm, &config)?.run()?;
+    let machine = Machine::restore(&kvm, &config)?;
+    mmds::check(&machine, options.mmds.is_some())?;
+    let outcome = machine.run()?;
     terminal::restore();
     Ok(status_of(outcome))
 }
@@ -124,7 +120,27 @@ fn serve(directory: &Path, bases: &Bases, path: &Path) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub(crate) fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
+/// What is a machine's own that has these ends of its serial port; lines about it begin with `whose`.
+pub(crate) fn own(
+    options: &RestoreOptions,
+    (output, input): (Output, Option<Input>),
+    whose: String,
+) -> Result<CloneConfig, Failure> {
+    let metadata = options.mmds.as_deref().map(mmds::read).transpose()?;
+    Ok(CloneConfig {
+        rebind: rebind(options),
+        clock: options.clock.into(),
+        paused: options.paused,
+        output,
+        input,
+        metadata,
+        timeout: options.timeout,
+        notice: Notice::new(move |text| say(&format!("goldcrest: {whose}{text}\n"))),
+        ..CloneConfig::default()
+    })
+}
+
+fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
     let disks = options.disk.iter().map(|binding| Rebinding::Disk {
         id: binding.id.clone(),
         path: binding.end.clone().into(),

@@ -123,6 +123,11 @@ pub(crate) struct RestoreOptions {
     #[arg(long, value_name = "N")]
     pub(crate) vsock_cid: Option<u64>,
 
+    /// Let the guest read this JSON document where it could read one before (`goldcrest run --mmds`): what it read then is
+    /// not saved
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mmds: Option<PathBuf>,
+
     /// Whether time went on for the guest while it was saved
     #[arg(long, value_enum, default_value_t = Clock::Frozen)]
     pub(crate) clock: Clock,

@@ -12,98 +12,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use support::served::*;
 use support::*;
-use tempfile::TempDir;
-
-/// A tool that serves its API.
-struct Served {
-    running: Running,
-    socket: PathBuf,
-    dir: TempDir,
-}
-
-/// Starts the tool with a socket, and waits until it can be reached.
-fn serve(arguments: &[&str]) -> Served {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("api.sock");
-    let mut tool = goldcrest();
-    tool.args(["run", "--api-sock"])
-        .arg(&socket)
-        .args(arguments);
-    let running = Running::start(&mut tool);
-    let begun = Instant::now();
-    while UnixStream::connect(&socket).is_err() {
-        assert!(begun.elapsed() < SOON, "nobody listens");
-        sleep(Duration::from_millis(1));
-    }
-    Served {
-        running,
-        socket,
-        dir,
-    }
-}
-
-impl Served {
-    /// A request by the tool itself: its answer, or why not.
-    fn ctl(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut tool = goldcrest();
-        tool.args(["ctl", "-s"]).arg(&self.socket).args(arguments);
-        let ended = run(&mut tool);
-        match ended.code() {
-            0 => Ok(ended.stdout),
-            _ => Err(ended.complaint(2)),
-        }
-    }
-
-    fn put(&self, path: &str, body: &Value) -> Result<String, String> {
-        self.ctl(&["put", path, &body.to_string()])
-    }
-
-    /// Boots an image, with what it is to be told.
-    fn boot(&self, image: &Path, args: &str) {
-        let source = json!({ "kernel_image_path": image, "boot_args": args });
-        self.put("/boot-source", &source).unwrap();
-        self.ctl(&["start"]).unwrap();
-    }
-
-    fn state(&self) -> Value {
-        let answer = self.ctl(&["get", "/"]).unwrap();
-        let info: Value = serde_json::from_str(&answer).unwrap();
-        info["state"].clone()
-    }
-
-    /// Bytes that the guest has printed so far.
-    fn printed(&self) -> usize {
-        self.running.stdout().len()
-    }
-
-    /// Waits until the guest prints more.
-    fn goes_on(&self) {
-        let (before, begun) = (self.printed(), Instant::now());
-        while self.printed() <= before {
-            assert!(begun.elapsed() < SOON, "the guest does not go on");
-            sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn finish(self) -> Ended {
-        let Self {
-            running,
-            socket,
-            dir,
-        } = self;
-        let ended = running.finish();
-        assert!(!socket.exists(), "{ended:?}");
-        drop(dir);
-        ended
-    }
-}
 
 #[test]
 fn a_machine_is_configured_started_paused_resumed_and_ended() {
@@ -252,9 +168,7 @@ fn a_socket_belongs_to_one_process() {
         return;
     }
     let served = serve(&[]);
-    let mut second = goldcrest();
-    second.args(["run", "--api-sock"]).arg(&served.socket);
-    let complaint = run(&mut second).complaint(2);
+    let complaint = run(&mut serving(&served.socket)).complaint(2);
     assert_contains(
         &complaint,
         &["cannot serve the API", "another process listens there"],
@@ -269,14 +183,8 @@ fn a_socket_belongs_to_one_process() {
     } = served;
     drop(running);
     assert!(socket.exists());
-    let mut tool = goldcrest();
-    tool.args(["run", "--api-sock"]).arg(&socket);
-    let running = Running::start(&mut tool);
-    let begun = Instant::now();
-    while UnixStream::connect(&socket).is_err() {
-        assert!(begun.elapsed() < SOON);
-        sleep(Duration::from_millis(1));
-    }
+    let running = Running::start(&mut serving(&socket));
+    wait_until_served(&socket);
     running.signal(Signal::SIGTERM);
     running.finish().soon();
     drop(dir);
@@ -698,15 +606,8 @@ fn an_output_that_nobody_reads_keeps_no_request_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("api.sock");
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let mut tool = goldcrest();
-    tool.args(["run", "--api-sock"]).arg(&socket).stdout(writer);
-    let running = Running::start_with_stdout(&mut tool);
-    drop(tool);
-    let begun = Instant::now();
-    while UnixStream::connect(&socket).is_err() {
-        assert!(begun.elapsed() < SOON);
-        sleep(Duration::from_millis(1));
-    }
+    let running = Running::start_with_stdout(serving(&socket).stdout(writer));
+    wait_until_served(&socket);
     let served = Served {
         running,
         socket,

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use goldcrest_memory::userfault::Userfault;
 use goldcrest_monitor::{
-    Control, DiskConfig, Image, Machine, MachineConfig, MonitorError, NetConfig, Outcome, Output,
-    Rebinding, RestoreConfig, SnapshotFiles, SnapshotKind, StopReason, VirtioConfig, WallClock,
-    parse_vsock, run, vsock_device,
+    CloneConfig, Control, DiskConfig, Image, Machine, MachineConfig, MonitorError, NetConfig,
+    Outcome, Output, Rebinding, RestoreConfig, SnapshotFiles, SnapshotKind, StopReason,
+    VirtioConfig, WallClock, parse_vsock, run, vsock_device,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use nix::sys::signal::{Signal, kill};
@@ -67,14 +67,17 @@ impl Running {
     fn restore(directory: &Path, change: impl FnOnce(&mut RestoreConfig)) -> Self {
         let (output, text) = capture();
         let mut config = RestoreConfig {
-            output,
-            timeout: Some(Duration::from_secs(50)),
+            machine: CloneConfig {
+                output,
+                timeout: Some(Duration::from_secs(50)),
+                ..CloneConfig::default()
+            },
             ..RestoreConfig::new(SnapshotFiles::in_directory(directory))
         };
         change(&mut config);
         let machine = Machine::restore(&Kvm::open().unwrap(), &config).unwrap();
         Self {
-            control: config.control.clone(),
+            control: config.machine.control.clone(),
             output: text,
             thread: thread::spawn(move || machine.run()),
         }
@@ -132,7 +135,7 @@ fn disk_timer_clocks_and_memory_go_on_through_many_snapshots() {
         }
         running.save(directory.path());
         running = Running::restore(directory.path(), |config| {
-            config.clock = match round % 2 {
+            config.machine.clock = match round % 2 {
                 0 => WallClock::Frozen,
                 _ => WallClock::Now,
             };
@@ -157,7 +160,7 @@ fn a_clone_has_a_disk_of_its_own_and_the_others_are_not_disturbed() {
         .iter()
         .map(|copy| {
             Running::restore(directory.path(), |config| {
-                config.rebind.push(Rebinding::Disk {
+                config.machine.rebind.push(Rebinding::Disk {
                     id: "data".into(),
                     path: copy.to_path_buf(),
                 });
@@ -170,7 +173,7 @@ fn a_clone_has_a_disk_of_its_own_and_the_others_are_not_disturbed() {
         .collect();
     assert!(sums.windows(2).all(|two| two[0] == two[1]), "{sums:?}");
     let mut config = RestoreConfig::new(SnapshotFiles::in_directory(directory.path()));
-    config.rebind.push(Rebinding::Tap {
+    config.machine.rebind.push(Rebinding::Tap {
         id: "net0".into(),
         name: "tap0".into(),
     });
@@ -259,7 +262,7 @@ fn sockets_of_the_guest_are_reset_and_new_ones_work_elsewhere() {
     assert_contains(&patiently(&socket("a")), &["OK ", "hello"]);
     running.save(directory.path());
     let restored = Running::restore(directory.path(), |config| {
-        config.rebind.push(Rebinding::Vsock {
+        config.machine.rebind.push(Rebinding::Vsock {
             path: Some(socket("b")),
             cid: Some(4),
         });

@@ -55,7 +55,7 @@ fn restore(kvm: &Kvm, files: &SnapshotFiles) -> Running {
     let config = RestoreConfig::new(files.clone());
     let machine = Machine::restore(kvm, &config).unwrap();
     Running {
-        control: config.control.clone(),
+        control: config.machine.control.clone(),
         thread: thread::spawn(move || machine.run()),
     }
 }

@@ -177,7 +177,7 @@ impl<V: Vm> Machine<V> {
         config: &RestoreConfig,
     ) -> Result<Self, MonitorError> {
         let mark = |stage| {
-            if let Some(timeline) = &config.timeline {
+            if let Some(timeline) = &config.machine.timeline {
                 timeline.mark(stage);
             }
         };
@@ -214,11 +214,11 @@ impl<V: Vm> Machine<V> {
             config.track_dirty,
         );
         let cpus = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
-        let virtio = state.virtio(config)?;
+        let virtio = state.virtio(&config.machine)?;
         let fittings = Fittings {
-            output: &config.output,
-            input: config.input.as_ref(),
-            control: &config.control,
+            output: &config.machine.output,
+            input: config.machine.input.as_ref(),
+            control: &config.machine.control,
             machine: MachineKind::Standard,
             cpus,
             devices: &[],
@@ -230,7 +230,7 @@ impl<V: Vm> Machine<V> {
         let recording = image.filter(|_| config.record_working_set && lazy.is_none());
         let recording = recording.map(|image| Recording::new(&config.files, image));
         let begun = watch(lazy, &board, &events, config)?;
-        state.restore(&board, (&mut vcpus, are), &*vm, config)?;
+        state.restore(&board, (&mut vcpus, are), &*vm, &config.machine)?;
         if let Some(at) = state.generation_id {
             generation::change(&ram, at, &board.generation)?;
         }
@@ -247,23 +247,23 @@ impl<V: Vm> Machine<V> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .look_for_input();
-        if config.paused {
-            config.control.pause();
+        if config.machine.paused {
+            config.machine.control.pause();
         }
-        if let Some(timeline) = &config.timeline {
+        if let Some(timeline) = &config.machine.timeline {
             timeline.mark(Stage::VcpuReady);
         }
         tracing::info!(
             cpus,
             memory_mib = memory.size >> 20,
             devices = virtio.len(),
-            paused = config.paused,
+            paused = config.machine.paused,
             "a machine is restored"
         );
         Ok(Self {
-            control: config.control.clone(),
-            timeline: config.timeline.clone(),
-            timeout: config.timeout,
+            control: config.machine.control.clone(),
+            timeline: config.machine.timeline.clone(),
+            timeout: config.machine.timeout,
             vcpus,
             subject: subject(
                 &board,
@@ -278,7 +278,7 @@ impl<V: Vm> Machine<V> {
             events,
             loaded: None,
             image,
-            recording: recording.map(|recording| (recording, config.notice.clone())),
+            recording: recording.map(|recording| (recording, config.machine.notice.clone())),
         })
     }
 
@@ -385,7 +385,7 @@ fn watch(
         return Ok(Arc::default());
     };
     let (begun, watched) = (lazy.begun(), board.clone());
-    let notice = config.notice.clone();
+    let notice = config.machine.notice.clone();
     events
         .start_loop(board.clone(), move |stop| {
             lazy.watch(&stop, &watched, &notice)

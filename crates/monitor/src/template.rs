@@ -21,7 +21,7 @@ pub use pool::Pool;
 
 use crate::machine::Body;
 use crate::snapshot::{Chain, Cpus, MachineState, load_working_set};
-use crate::{Machine, MonitorError, Outcome, SnapshotError, SnapshotFiles, Stage};
+use crate::{Machine, MonitorError, Outcome, RestoreConfig, SnapshotError, SnapshotFiles, Stage};
 
 /// A snapshot from which machines are made.
 ///
@@ -178,13 +178,17 @@ impl Template {
         if body.are == Cpus::New && self.taken.load(Ordering::Relaxed) {
             body.are = Cpus::Others;
         }
-        let config = config.of(&self.files, &self.bases);
         if let Some(timeline) = &config.timeline {
             for stage in [Stage::MemoryReserved, Stage::VmCreated, Stage::VcpuCreated] {
                 timeline.mark(stage);
             }
         }
         let state = self.state.adapted(&config)?;
+        let config = RestoreConfig {
+            bases: self.bases.clone(),
+            machine: config,
+            ..RestoreConfig::new(self.files.clone())
+        };
         let machine = Machine::assemble(body, &state, &config)?;
         self.taken.store(true, Ordering::Relaxed);
         Ok(machine)

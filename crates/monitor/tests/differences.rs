@@ -104,7 +104,7 @@ impl Running {
         };
         let machine = Machine::restore(kvm, &config).unwrap();
         Self {
-            control: config.control.clone(),
+            control: config.machine.control.clone(),
             thread: thread::spawn(move || machine.run()),
         }
     }

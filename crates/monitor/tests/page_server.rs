@@ -22,8 +22,8 @@ use goldcrest_boot::Image;
 use goldcrest_memory::userfault::{Event, Userfault};
 use goldcrest_memory::{GuestRam, MemoryConfig};
 use goldcrest_monitor::{
-    Control, Machine, MachineConfig, MonitorError, Notice, Outcome, PageServer, RestoreConfig,
-    SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind, StopReason, run,
+    CloneConfig, Control, Machine, MachineConfig, MonitorError, Notice, Outcome, PageServer,
+    RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind, StopReason, run,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use images::{ElfBuilder, R, W, X, direct_note, segment};
@@ -129,7 +129,10 @@ impl Saved {
         files.memory = "/nowhere".into();
         RestoreConfig {
             page_server: Some(self.socket()),
-            timeout: Some(SOON),
+            machine: CloneConfig {
+                timeout: Some(SOON),
+                ..CloneConfig::default()
+            },
             ..RestoreConfig::new(files)
         }
     }
@@ -201,8 +204,8 @@ fn a_machine_whose_memory_has_not_all_come_is_saved_whole() {
     let saved = Saved::new(&kvm);
     let serving = Serving::start(&saved);
     let mut config = saved.config();
-    config.paused = true;
-    let control = config.control.clone();
+    config.machine.paused = true;
+    let control = config.machine.control.clone();
     let machine = Machine::restore(&kvm, &config).unwrap();
     let running = thread::spawn(move || machine.run());
     let again = tempfile::tempdir().unwrap();
@@ -257,8 +260,8 @@ fn a_machine_whose_pages_do_not_come_can_be_stopped() {
     let saved = Saved::new(&kvm);
     let listener = saved.listen();
     let mut config = saved.config();
-    let control: Arc<Control> = config.control.clone();
-    config.timeout = None;
+    let control: Arc<Control> = config.machine.control.clone();
+    config.machine.timeout = None;
     thread::scope(|scope| {
         let machine = scope.spawn(|| Machine::restore(&kvm, &config)?.run());
         let _silent = greeting(&listener);
@@ -335,7 +338,7 @@ fn a_guest_that_waits_for_a_page_can_be_stopped() {
     let saved = Saved::new(&kvm);
     let listener = saved.listen();
     let mut config = saved.config();
-    config.timeout = Some(Duration::from_secs(1));
+    config.machine.timeout = Some(Duration::from_secs(1));
     thread::scope(|scope| {
         let machine = scope.spawn(|| Machine::restore(&kvm, &config)?.run());
         let _silent = Other::serve_until_the_guest_has_begun(&listener, &saved);

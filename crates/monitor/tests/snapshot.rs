@@ -110,7 +110,7 @@ impl Running {
         let config = RestoreConfig::new(SnapshotFiles::in_directory(directory));
         let machine = Machine::restore(kvm, &config).unwrap();
         Self {
-            control: config.control.clone(),
+            control: config.machine.control.clone(),
             thread: thread::spawn(move || machine.run()),
         }
     }

@@ -77,7 +77,10 @@ fn record(kvm: &Kvm, files: &SnapshotFiles) {
     let saying = said.clone();
     let config = RestoreConfig {
         record_working_set: true,
-        notice: Notice::new(move |text| saying.lock().unwrap().push(text.to_owned())),
+        machine: CloneConfig {
+            notice: Notice::new(move |text| saying.lock().unwrap().push(text.to_owned())),
+            ..CloneConfig::default()
+        },
         ..RestoreConfig::new(files.clone())
     };
     let outcome = Machine::restore(kvm, &config).unwrap().run();

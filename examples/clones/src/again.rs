@@ -38,10 +38,13 @@ pub(crate) fn save(directory: &Path, count: usize, time: Duration) -> Result<(),
     let mut first = None;
     for round in 1..=count {
         let config = RestoreConfig {
-            output: Output::new(io::stdout()),
+            machine: CloneConfig {
+                output: Output::new(io::stdout()),
+                ..CloneConfig::default()
+            },
             ..RestoreConfig::new(files.clone())
         };
-        let control = config.control.clone();
+        let control = config.machine.control.clone();
         let machine = Machine::restore(&kvm, &config)?;
         let (saved, _) = go_on(machine, &control, time, || {
             control.pause();

@@ -50,9 +50,9 @@ fn record(kvm: &Kvm, files: &SnapshotFiles) -> Result<(), Failure> {
         record_working_set: true,
         ..RestoreConfig::new(files.clone())
     };
-    let control = Arc::clone(&config.control);
+    let control = Arc::clone(&config.machine.control);
     let first = FirstByte::new(move || control.stop(StopReason::Escape));
-    config.output = Output::new(first);
+    config.machine.output = Output::new(first);
     Machine::restore(kvm, &config)?.run()?;
     Ok(())
 }

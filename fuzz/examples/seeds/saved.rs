@@ -8,8 +8,8 @@ use goldcrest_chipset::{I8042, Output, Rtc, Serial, SystemClock};
 use goldcrest_fuzz::{machine_state, state, working_set};
 use goldcrest_irq::{Ioapic, IrqLine, Msi, MsiSink, Pic};
 use goldcrest_monitor::{
-    BalloonConfig, Control, Image, Machine, MachineConfig, RestoreConfig, SnapshotFiles,
-    SnapshotKind, StopReason, balloon_device, entropy_device, run,
+    BalloonConfig, CloneConfig, Control, Image, Machine, MachineConfig, RestoreConfig,
+    SnapshotFiles, SnapshotKind, StopReason, balloon_device, entropy_device, run,
 };
 use goldcrest_snapshot::{Snapshot, seal, seal_state};
 use goldcrest_vcpu::scripted::Scripted;
@@ -86,13 +86,16 @@ pub(crate) fn machine_seeds() -> Result<Seeds, Box<dyn Error>> {
         save(&config.control, "full", SnapshotKind::Full)
     })?;
     let restored = RestoreConfig {
-        paused: true,
+        machine: CloneConfig {
+            paused: true,
+            ..CloneConfig::default()
+        },
         ..RestoreConfig::new(files("full"))
     };
     let machine = Machine::restore(&Scripted::new([]), &restored)?;
     std::thread::scope(|scope| {
         scope.spawn(|| machine.run().map(drop));
-        save(&restored.control, "changes", SnapshotKind::Diff)
+        save(&restored.machine.control, "changes", SnapshotKind::Diff)
     })?;
     let mut seeds = Seeds::new();
     for name in ["full", "changes"] {

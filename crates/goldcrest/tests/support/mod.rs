@@ -4,20 +4,25 @@
 pub mod guests;
 #[path = "../../../boot/tests/images/mod.rs"]
 pub mod images;
+pub mod served;
 
+use std::ffi::{c_int, c_void};
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use goldcrest_vcpu::signal_is_ignored;
+use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, siginfo_t};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use vmm_sys_util::signal::register_signal_handler;
 
 /// After this time a run is ended, and its test fails. Machines that run tests are slow and busy.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// What "at once" may take.
 pub const SOON: Duration = Duration::from_secs(5);
 
@@ -88,6 +93,7 @@ impl Running {
     }
 
     fn spawn(command: &mut Command, stdout: File) -> Self {
+        start_with_default_signals();
         let stderr = tempfile::tempfile().unwrap();
         command.stderr(stderr.try_clone().unwrap());
         Self {
@@ -153,6 +159,21 @@ impl Running {
         ended
     }
 }
+
+/// Shells start what runs in the background with signals ignored, and so does `nohup`: the tool would inherit that, and
+/// leave it so. Signals that are caught here are the default for processes that are started.
+fn start_with_default_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            if signal_is_ignored(signal) {
+                register_signal_handler(signal, nothing).unwrap();
+            }
+        }
+    });
+}
+
+extern "C" fn nothing(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
 impl Drop for Running {
     fn drop(&mut self) {

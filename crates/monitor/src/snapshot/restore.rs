@@ -20,8 +20,8 @@ use super::{
 };
 use crate::cpu::Board;
 use crate::{
-    ConsolePort, Mmds, MmdsConfig, MonitorError, NetLink, VirtioConfig, balloon_device,
-    console_device, entropy_device_with, vsock_device,
+    CloneConfig, ConsolePort, Mmds, MmdsConfig, MonitorError, NetLink, VirtioConfig,
+    balloon_device, console_device, entropy_device_with, vsock_device,
 };
 
 /// A snapshot, read and found to be possible.
@@ -42,8 +42,8 @@ impl Saved {
             }
             Some(_) => (read_state(&config.files.state)?, None),
         };
-        rebind(&mut state.devices, &config.rebind)?;
-        if config.clock == WallClock::Now {
+        rebind(&mut state.devices, &config.machine.rebind)?;
+        if config.machine.clock == WallClock::Now {
             advance(&mut state, wall_clock());
         }
         let memory = &state.memory.config;
@@ -86,7 +86,7 @@ pub(crate) enum Cpus {
 
 impl MachineState {
     /// The state with what is different in this machine.
-    pub(crate) fn adapted(&self, config: &RestoreConfig) -> Result<Cow<'_, Self>, SnapshotError> {
+    pub(crate) fn adapted(&self, config: &CloneConfig) -> Result<Cow<'_, Self>, SnapshotError> {
         let mut state = Cow::Borrowed(self);
         if !config.rebind.is_empty() {
             rebind(&mut state.to_mut().devices, &config.rebind)?;
@@ -98,7 +98,7 @@ impl MachineState {
     }
 
     /// The virtio devices, to be made anew.
-    pub(crate) fn virtio(&self, config: &RestoreConfig) -> Result<Vec<VirtioConfig>, MonitorError> {
+    pub(crate) fn virtio(&self, config: &CloneConfig) -> Result<Vec<VirtioConfig>, MonitorError> {
         let mut consoles = config.consoles.iter();
         let devices = self.devices.iter();
         devices
@@ -113,7 +113,7 @@ impl MachineState {
         board: &Board,
         (vcpus, are): (&mut [impl Vcpu], Cpus),
         vm: &impl Vm,
-        config: &RestoreConfig,
+        config: &CloneConfig,
     ) -> Result<(), MonitorError> {
         let Self {
             chipset,
@@ -146,7 +146,7 @@ impl MachineState {
     }
 }
 
-fn say_refused(refused: &[u32], state: &VcpuState, config: &RestoreConfig) {
+fn say_refused(refused: &[u32], state: &VcpuState, config: &CloneConfig) {
     for refused in refused {
         let value = state.msrs.iter().find(|msr| msr.0 == *refused);
         // A zero is what the register has after a reset, too.
@@ -242,7 +242,7 @@ fn no_such_device(devices: &[DeviceState], binding: &Rebinding) -> SnapshotError
 /// The device, to be made anew with its ends.
 fn make<'a>(
     device: &DeviceState,
-    config: &'a RestoreConfig,
+    config: &'a CloneConfig,
     consoles: &mut impl Iterator<Item = &'a ConsolePort>,
 ) -> Result<VirtioConfig, MonitorError> {
     let notice = config.notice.clone();
@@ -273,7 +273,7 @@ fn make<'a>(
 }
 
 /// The metadata service, as it was when the machine was saved, but without contents.
-fn serve(state: MetadataState, config: &RestoreConfig) -> Result<Arc<Mmds>, SnapshotError> {
+fn serve(state: MetadataState, config: &CloneConfig) -> Result<Arc<Mmds>, SnapshotError> {
     let mmds = match &config.metadata {
         Some(mmds) => mmds.clone(),
         None => Arc::new(Mmds::new(MmdsConfig::default()).map_err(SnapshotError::Metadata)?),

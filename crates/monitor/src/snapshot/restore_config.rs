@@ -1,13 +1,9 @@
 //! What a person sets for a machine that is restored.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use goldcrest_chipset::Output;
 
 use super::SnapshotFiles;
-use crate::{ConsolePort, Control, Input, Mmds, Notice, Timeline};
+use crate::CloneConfig;
 
 /// A machine, before it exists again.
 #[derive(Debug)]
@@ -24,35 +20,13 @@ pub struct RestoreConfig {
     /// Whether it is recorded, when the machine ends, which pages of the memory file it touched: in the file `working-set`
     /// beside that. Nothing is if memory comes from a [page server](Self::page_server).
     pub record_working_set: bool,
-    /// Ends of devices that are elsewhere now.
-    pub rebind: Vec<Rebinding>,
     /// Directories of snapshots that this one is the difference to, where they are not where they were when it was made.
     pub bases: Vec<PathBuf>,
     /// Whether guest RAM is watched, so that a [`Diff`](super::SnapshotKind::Diff) of the machine need not look for what
     /// has changed by comparing.
     pub track_dirty: bool,
-    /// What has become of the time in between.
-    pub clock: WallClock,
-    /// Whether it waits, paused, until [`Control::resume`].
-    pub paused: bool,
-    /// Where the serial port's and the console's bytes go.
-    pub output: Output,
-    /// Where the serial port's input comes from.
-    pub input: Option<Input>,
-    /// The ends of virtio consoles that were on descriptors of the process, in their order. Those that are missing have no
-    /// input, and nobody sees their output.
-    pub consoles: Vec<ConsolePort>,
-    /// The metadata service of those cards that had one, without which they have one each whose document is empty. It is
-    /// set as it was when the machine was saved; what it serves is not saved.
-    pub metadata: Option<Arc<Mmds>>,
-    /// How long the machine may run.
-    pub timeout: Option<Duration>,
-    /// Stops or pauses it, and saves it again.
-    pub control: Arc<Control>,
-    /// Records where start-up went.
-    pub timeline: Option<Timeline>,
-    /// Is told what a person should know.
-    pub notice: Notice,
+    /// What is this machine's own, as it is of one that is made from a [`Template`](crate::Template).
+    pub machine: CloneConfig,
 }
 
 impl RestoreConfig {
@@ -63,19 +37,9 @@ impl RestoreConfig {
             page_server: None,
             use_working_set: true,
             record_working_set: false,
-            rebind: Vec::new(),
             bases: Vec::new(),
             track_dirty: false,
-            clock: WallClock::default(),
-            paused: false,
-            output: Output::discard(),
-            input: None,
-            consoles: Vec::new(),
-            metadata: None,
-            timeout: None,
-            control: Arc::default(),
-            timeline: None,
-            notice: Notice::default(),
+            machine: CloneConfig::default(),
         }
     }
 }

@@ -17,8 +17,8 @@ use super::super::state::MAX_SIZE;
 use super::*;
 use crate::images::{direct_note, unikernel};
 use crate::{
-    Control, Machine, MachineConfig, RestoreConfig, SnapshotInfo, SnapshotKind, StopReason,
-    flatten, run,
+    CloneConfig, Control, Machine, MachineConfig, RestoreConfig, SnapshotInfo, SnapshotKind,
+    StopReason, flatten, run,
 };
 
 const SIZE: usize = 2 << 20;
@@ -53,12 +53,15 @@ impl Paused {
     /// Its guest is told that it is another one, so that a page of RAM has changed.
     fn restored(files: &SnapshotFiles, track_dirty: bool) -> Self {
         let config = RestoreConfig {
-            paused: true,
             track_dirty,
+            machine: CloneConfig {
+                paused: true,
+                ..CloneConfig::default()
+            },
             ..RestoreConfig::new(files.clone())
         };
         let machine = Machine::restore(&Scripted::new([]), &config).unwrap();
-        let control = config.control.clone();
+        let control = config.machine.control.clone();
         let thread = thread::spawn(move || drop(machine.run()));
         Self {
             control,
