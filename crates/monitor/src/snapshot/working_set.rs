@@ -18,7 +18,7 @@ use crate::{MonitorError, generation};
 const KIND: &str = "working-set";
 const VERSION: u16 = 1;
 /// The most bytes of the file: more than extents need.
-const MAX_SIZE: u64 = 1 << 20;
+pub(super) const MAX_SIZE: u64 = 1 << 20;
 /// Sets of fewer bytes save less than what runs differ by (`ci/bench-working-set`).
 const WORTH_IT: u64 = 256 << 10;
 
@@ -49,26 +49,52 @@ pub(crate) fn load(
     files: &SnapshotFiles,
     memory: &MemoryState,
 ) -> Result<Option<WorkingSet>, SnapshotError> {
-    let path = files.working_set();
-    let bytes = match read(&path) {
-        Err(SnapshotError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        bytes => bytes?,
+    let Some(bytes) = read_if_there(files)? else {
+        return Ok(None);
     };
-    let Saved { image, set } =
-        open_state(KIND, VERSION, &bytes).map_err(|source| SnapshotError::State {
-            path: path.clone(),
-            source,
-        })?;
+    Ok(parse(&files.working_set(), &bytes, memory)?.filter(|set| {
+        let (read, written) = set.bytes();
+        read.saturating_add(written) >= WORTH_IT
+    }))
+}
+
+/// The bytes of a snapshot's working set, if one was recorded of it.
+pub(super) fn load_bytes(
+    files: &SnapshotFiles,
+    memory: &MemoryState,
+) -> Result<Option<Vec<u8>>, SnapshotError> {
+    let Some(bytes) = read_if_there(files)? else {
+        return Ok(None);
+    };
+    let set = parse(&files.working_set(), &bytes, memory)?;
+    Ok(set.is_some().then_some(bytes))
+}
+
+/// The set that the bytes of the file at `path` are, if it is one of this memory.
+pub(super) fn parse(
+    path: &Path,
+    bytes: &[u8],
+    memory: &MemoryState,
+) -> Result<Option<WorkingSet>, SnapshotError> {
+    let path = path.to_owned();
+    let Saved { image, set } = match open_state(KIND, VERSION, bytes) {
+        Ok(saved) => saved,
+        Err(source) => return Err(SnapshotError::State { path, source }),
+    };
     if image != memory.id {
         // One that was recorded of the snapshot before.
         return Ok(None);
     }
     set.check(memory.config.size)
         .map_err(|what| SnapshotError::WorkingSet { path, what })?;
-    let (read, written) = set.bytes();
-    Ok((read.saturating_add(written) >= WORTH_IT).then_some(set))
+    Ok(Some(set))
+}
+
+fn read_if_there(files: &SnapshotFiles) -> Result<Option<Vec<u8>>, SnapshotError> {
+    match read(&files.working_set()) {
+        Err(SnapshotError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
