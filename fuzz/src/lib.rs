@@ -48,6 +48,7 @@ pub mod mmds;
 pub mod mmio;
 pub mod multiboot;
 pub mod multiboot2;
+pub mod page_server;
 pub mod parse;
 pub mod partitions;
 pub mod pe;
@@ -66,6 +67,7 @@ pub mod virtio_console;
 pub mod virtio_net;
 pub mod virtio_rng;
 pub mod virtio_vsock;
+pub mod working_set;
 
 #[doc(hidden)]
 pub use libfuzzer::*;
@@ -111,6 +113,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("mmio", mmio::run),
     Target::new("multiboot", multiboot::run),
     Target::new("multiboot2", multiboot2::run),
+    Target::new("page_server", page_server::run),
     Target::new("parse", parse::run),
     Target::new("partitions", partitions::run),
     Target::new("pe", pe::run),
@@ -129,4 +132,5 @@ pub const TARGETS: &[Target] = &[
     Target::new("virtio_net", virtio_net::run),
     Target::new("virtio_rng", virtio_rng::run),
     Target::new("virtio_vsock", virtio_vsock::run),
+    Target::new("working_set", working_set::run),
 ];

@@ -19,10 +19,15 @@ where
 
 /// An envelope with this payload and a right checksum, as a forger makes it.
 pub fn forge<S: Snapshot>(payload: &[u8]) -> Vec<u8> {
-    let kind_len = u8::try_from(S::KIND.len()).expect("kinds are short");
+    forge_kind(S::KIND, S::VERSION, payload)
+}
+
+/// As [`forge`], of whatever kind.
+pub fn forge_kind(kind: &str, version: u16, payload: &[u8]) -> Vec<u8> {
+    let kind_len = u8::try_from(kind.len()).expect("kinds are short");
     let payload_len = u32::try_from(payload.len()).expect("inputs are short");
-    let mut envelope = [b"GCS1".as_slice(), &[kind_len], S::KIND.as_bytes()].concat();
-    envelope.extend(S::VERSION.to_le_bytes());
+    let mut envelope = [b"GCS1".as_slice(), &[kind_len], kind.as_bytes()].concat();
+    envelope.extend(version.to_le_bytes());
     envelope.extend(payload_len.to_le_bytes());
     envelope.extend(payload);
     envelope.extend(crc32fast::hash(&envelope).to_le_bytes());

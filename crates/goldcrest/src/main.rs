@@ -27,6 +27,8 @@ mod terminal;
 mod timeline;
 mod top;
 
+use std::borrow::Cow;
+
 use clap::CommandFactory;
 
 use crate::args::{Args, Command};
@@ -97,7 +99,20 @@ fn man(command: Option<&str>) -> Result<u8, Failure> {
 /// Says something to the person, on stderr. Where nobody listens, nothing is lost by going on.
 fn say(message: &str) {
     use std::io::Write;
-    let _ = std::io::stderr().write_all(message.as_bytes());
+    let _ = std::io::stderr().write_all(harmless(message).as_bytes());
+}
+
+/// A text with which a terminal does nothing but show it: names in it can be a snapshot's, or a client's.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let acts = |char: char| char.is_control() && !matches!(char, '\n' | '\r' | '\t');
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let shown = text.chars().map(|char| match acts(char) {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    });
+    shown.collect::<String>().into()
 }
 
 /// Writes to stdout.
@@ -108,4 +123,19 @@ fn print(bytes: &[u8]) -> Result<u8, Failure> {
         .write_all(bytes)
         .map_err(|source| Failure::failed("cannot write to standard output", source))?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn what_is_said_does_nothing_to_a_terminal() {
+        let plain = "goldcrest: naïve: 5 %\r\n";
+        assert_eq!(harmless(plain), plain);
+        assert_eq!(
+            harmless("a\u{1b}]0;x\u{7}\u{9b}b\n"),
+            "a\\u{1b}]0;x\\u{7}\\u{9b}b\n"
+        );
+    }
 }

@@ -245,7 +245,7 @@ fn description(info: &SnapshotInfo) -> String {
         text += &format!(
             "  {:<9} {}: {}\n",
             "device",
-            device.id,
+            device.id.escape_default(),
             device.end.escape_default()
         );
     }

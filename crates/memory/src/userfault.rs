@@ -14,13 +14,16 @@
 //! another can answer; [`GuestRam::seal`](crate::GuestRam::seal) ends the wait by an error.
 
 mod calls;
+mod claim;
 mod source;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, VolatileSlice};
 
+pub use claim::{Claim, Portion};
 pub use source::{Lost, PageSource, Served};
 
 use crate::{Backing, GuestRam, HugePages, MemoryConfig, MemoryError, PAGE_SIZE};
@@ -29,8 +32,11 @@ use crate::{Backing, GuestRam, HugePages, MemoryConfig, MemoryError, PAGE_SIZE};
 const EVENT_PAGEFAULT: u8 = 0x12;
 const EVENT_REMOVE: u8 = 0x15;
 
+/// What the kernel calls its descriptors.
+const WHAT: &str = "anon_inode:[userfaultfd]";
+
 /// Bytes of an event (`struct uffd_msg`).
-const EVENT_LEN: usize = 32;
+pub const EVENT_LEN: usize = 32;
 
 /// The descriptor by which pages are asked for and given.
 #[derive(Debug)]
@@ -46,6 +52,19 @@ pub enum Event {
     Removed(u64, u64),
     /// Something that was not asked for.
     Other(u8),
+}
+
+impl Event {
+    /// Reads `struct uffd_msg`: the event, seven bytes without a meaning, and what it is about.
+    pub fn read(bytes: &[u8; EVENT_LEN]) -> Self {
+        let (numbers, _) = bytes.as_chunks::<8>();
+        let number = |index: usize| numbers.get(index).map_or(0, |n| u64::from_ne_bytes(*n));
+        match bytes.first() {
+            Some(&EVENT_PAGEFAULT) => Self::Missing(number(2) / PAGE_SIZE * PAGE_SIZE),
+            Some(&EVENT_REMOVE) => Self::Removed(number(1), number(2)),
+            other => Self::Other(other.copied().unwrap_or(0)),
+        }
+    }
 }
 
 /// A range of memory that is served.
@@ -79,7 +98,7 @@ impl Userfault {
     pub fn event(&self) -> io::Result<Option<Event>> {
         let mut bytes = [0; EVENT_LEN];
         match calls::read(&self.0, &mut bytes) {
-            Ok(EVENT_LEN) => Ok(Some(event(&bytes))),
+            Ok(EVENT_LEN) => Ok(Some(Event::read(&bytes))),
             // The other end of something that is no userfaultfd.
             Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -116,11 +135,19 @@ impl Userfault {
     }
 }
 
-/// A descriptor that another process sent. Reading from it does not wait.
+/// A descriptor that another process sent. Reading from it does not wait. One of anything else is refused before it is
+/// touched: a file of some file systems could have one wait for as long as its owner likes. `/proc` tells.
 impl TryFrom<OwnedFd> for Userfault {
     type Error = io::Error;
 
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        let what = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        if what != Path::new(WHAT) {
+            return Err(io::Error::other(format!(
+                "its descriptor is {}, not {WHAT}",
+                what.display().to_string().escape_default()
+            )));
+        }
         calls::set_nonblocking(&fd)?;
         Ok(Self(fd))
     }
@@ -213,17 +240,6 @@ impl GuestRam {
             offset += len;
         }
         Ok(parts)
-    }
-}
-
-/// Reads `struct uffd_msg`: the event, seven bytes without a meaning, and what it is about.
-fn event(bytes: &[u8; EVENT_LEN]) -> Event {
-    let (numbers, _) = bytes.as_chunks::<8>();
-    let number = |index: usize| numbers.get(index).map_or(0, |n| u64::from_ne_bytes(*n));
-    match bytes.first() {
-        Some(&EVENT_PAGEFAULT) => Event::Missing(number(2) / PAGE_SIZE * PAGE_SIZE),
-        Some(&EVENT_REMOVE) => Event::Removed(number(1), number(2)),
-        other => Event::Other(other.copied().unwrap_or(0)),
     }
 }
 

@@ -90,7 +90,7 @@ pub use outcome::Outcome;
 pub use snapshot::{
     ArchiveInfo, BaseInfo, DeviceInfo, PageServer, Rebinding, RestoreConfig, SnapshotError,
     SnapshotFiles, SnapshotInfo, SnapshotKind, SnapshotReport, WallClock, archive_info, flatten,
-    pack, pack_file, unpack, verify_archive,
+    memory_message, pack, pack_file, parse_working_set, unpack, verify_archive,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use template::{Blank, CloneConfig, Pool, Spent, Template};

@@ -210,13 +210,23 @@ fn ranges_that_the_image_does_not_have_are_refused() {
     assert!(serve(vec![range(0x1000, PAGE_SIZE, 0); 65]).is_err());
 }
 
+/// Nothing is asked of it: who sent it may be the one who answers.
+#[test]
+fn a_descriptor_of_anything_else_is_refused() {
+    let zero = OwnedFd::from(File::open("/dev/zero").unwrap());
+    let error = Userfault::try_from(zero).unwrap_err().to_string();
+    assert!(error.contains("/dev/zero, not anon_inode"), "{error}");
+    let Some(userfault) = userfault() else { return };
+    Userfault::try_from(userfault.0).unwrap();
+}
+
 #[test]
 fn events_are_what_the_kernel_writes() {
     let message = |kind: u8, numbers: [u64; 3]| {
         let mut bytes = [0; EVENT_LEN];
         bytes[0] = kind;
         bytes[8..].copy_from_slice(numbers.map(u64::to_ne_bytes).as_flattened());
-        event(&bytes)
+        Event::read(&bytes)
     };
     assert_eq!(message(0x12, [1, 0x5123, 0]), Event::Missing(0x5000));
     assert_eq!(

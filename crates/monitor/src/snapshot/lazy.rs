@@ -1,7 +1,7 @@
 //! RAM that comes from another process: the monitor's side.
 //!
 //! The protocol is Firecracker's. Whoever has the memory listens at a Unix socket; the monitor connects, and sends one
-//! message: a JSON list of the ranges of its memory, and with it (`SCM_RIGHTS`) the descriptor by which pages are asked
+//! [message](memory_message): the ranges of its memory, and with it (`SCM_RIGHTS`) the descriptor by which pages are asked
 //! for and given. The connection stays for as long as the machine runs, so that each side sees when the other ends.
 
 use std::io::{self, Read};
@@ -13,14 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use goldcrest_memory::userfault::{Event, ServedRange, Userfault};
-use goldcrest_memory::{GuestRam, MemoryConfig, PAGE_SIZE};
+use goldcrest_memory::{GuestRam, MemoryConfig};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use serde::{Deserialize, Serialize};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use super::SnapshotError;
+use super::{SnapshotError, memory_message};
 use crate::cpu::Board;
 use crate::events::Stop;
 use crate::{MonitorError, Notice};
@@ -33,23 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a server may take to take the message.
 const GREETING: Duration = Duration::from_secs(10);
-
-/// A range of memory, as Firecracker's protocol has it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct RegionMessage {
-    /// Where it is in the monitor.
-    pub(super) base_host_virt_addr: u64,
-    /// Bytes.
-    pub(super) size: u64,
-    /// Where its bytes are in the memory file.
-    pub(super) offset: u64,
-    /// Bytes of a page.
-    #[serde(default)]
-    pub(super) page_size: u64,
-    /// The same, also in bytes: its old name.
-    #[serde(default)]
-    pub(super) page_size_kib: u64,
-}
 
 /// A machine's connection to the process that has its memory.
 #[derive(Debug)]
@@ -79,7 +61,8 @@ impl Lazy {
         let userfault = Userfault::new().map_err(SnapshotError::Userfault)?;
         let (ram, ranges) = GuestRam::served(config, &userfault)?;
         let socket = reach(path).map_err(failed("connect to"))?;
-        let message = message(&ranges).map_err(failed("send the memory's ranges to"))?;
+        let message =
+            memory_message::write(&ranges).map_err(failed("send the memory's ranges to"))?;
         socket
             .set_write_timeout(Some(GREETING))
             .and_then(|()| send(&socket, &message, &userfault))
@@ -174,11 +157,10 @@ impl Lazy {
 
     /// Where in the memory file a page is.
     fn offset(&self, address: u64) -> u64 {
-        let within = |range: &ServedRange| {
-            let within = address.checked_sub(range.address)?;
-            (within < range.len).then(|| range.offset.saturating_add(within))
-        };
-        self.ranges.iter().find_map(within).unwrap_or(0)
+        let mut ranges = self.ranges.iter();
+        ranges
+            .find_map(|range| range.offset_of(address))
+            .unwrap_or(0)
     }
 }
 
@@ -190,20 +172,6 @@ fn reach(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
-}
-
-fn message(ranges: &[ServedRange]) -> io::Result<Vec<u8>> {
-    let regions: Vec<_> = ranges
-        .iter()
-        .map(|range| RegionMessage {
-            base_host_virt_addr: range.address,
-            size: range.len,
-            offset: range.offset,
-            page_size: PAGE_SIZE,
-            page_size_kib: PAGE_SIZE,
-        })
-        .collect();
-    serde_json::to_vec(&regions).map_err(io::Error::other)
 }
 
 fn send(socket: &UnixStream, message: &[u8], userfault: &Userfault) -> io::Result<()> {

@@ -6,20 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-use goldcrest_memory::PAGE_SIZE;
 use goldcrest_memory::userfault::{Lost, PageSource, Served, ServedRange, Userfault};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use super::lazy::RegionMessage;
-use super::{Chain, SnapshotError, SnapshotFiles};
+use super::{Chain, SnapshotError, SnapshotFiles, memory_message};
 use crate::{ImageId, Notice};
 
 /// Machines that are served at once.
 const MAX_CLIENTS: usize = 1024;
-/// The most bytes of what a machine says of its memory.
-const MAX_MESSAGE: usize = 64 << 10;
 /// Events that are taken at once.
 const BATCH: usize = 64;
 
@@ -210,29 +206,14 @@ fn accept(
 
 /// What a machine says of its memory; nothing if it has gone without.
 fn greeting(socket: &UnixStream) -> Result<Option<(Userfault, Vec<ServedRange>)>, Lost> {
-    let mut bytes = vec![0; MAX_MESSAGE];
+    let mut bytes = vec![0; memory_message::MAX_LEN];
     let (len, file) = socket.recv_with_fd(&mut bytes).map_err(io::Error::from)?;
     if len == 0 {
         return Ok(None);
     }
-    let refused = |what: &str| Lost::Refused(what.to_owned());
-    let fd = file.ok_or_else(|| refused("it sent no descriptor for its memory"))?;
-    let bytes = bytes.get(..len).unwrap_or_default();
-    let regions: Vec<RegionMessage> = serde_json::from_slice(bytes).map_err(|error| {
-        Lost::Refused(format!("what it says of its memory is no JSON: {error}"))
-    })?;
-    let small =
-        |region: &RegionMessage| [region.page_size, region.page_size_kib].contains(&PAGE_SIZE);
-    if !regions.iter().all(small) {
-        return Err(refused(
-            "its memory has pages of another size than 4096 bytes",
-        ));
-    }
-    let range = |region: &RegionMessage| ServedRange {
-        address: region.base_host_virt_addr,
-        len: region.size,
-        offset: region.offset,
-    };
+    let fd =
+        file.ok_or_else(|| Lost::Refused("it sent no descriptor for its memory".to_owned()))?;
+    let ranges = memory_message::read(bytes.get(..len).unwrap_or_default())?;
     let userfault = Userfault::try_from(OwnedFd::from(fd))?;
-    Ok(Some((userfault, regions.iter().map(range).collect())))
+    Ok(Some((userfault, ranges)))
 }

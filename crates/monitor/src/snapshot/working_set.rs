@@ -52,10 +52,8 @@ pub(crate) fn load(
     let Some(bytes) = read_if_there(files)? else {
         return Ok(None);
     };
-    Ok(parse(&files.working_set(), &bytes, memory)?.filter(|set| {
-        let (read, written) = set.bytes();
-        read.saturating_add(written) >= WORTH_IT
-    }))
+    let (image, size) = (memory.id, memory.config.size);
+    believe(&files.working_set(), &bytes, image, size).map(worth_it)
 }
 
 /// The bytes of a snapshot's working set, if one was recorded of it.
@@ -66,28 +64,50 @@ pub(super) fn load_bytes(
     let Some(bytes) = read_if_there(files)? else {
         return Ok(None);
     };
-    let set = parse(&files.working_set(), &bytes, memory)?;
+    let (image, size) = (memory.id, memory.config.size);
+    let set = believe(&files.working_set(), &bytes, image, size)?;
     Ok(set.is_some().then_some(bytes))
 }
 
-/// The set that the bytes of the file at `path` are, if it is one of this memory.
-pub(super) fn parse(
+/// The working set that a file with these bytes has, of an image with this identity and of `size` bytes of RAM. Nothing if
+/// it is another image's, or not worth to be had before it is needed.
+///
+/// # Errors
+///
+/// [`SnapshotError`] if it is none, is damaged, or has pages that the image has not.
+pub fn parse(bytes: &[u8], image: ImageId, size: u64) -> Result<Option<WorkingSet>, SnapshotError> {
+    believe(Path::new("working-set"), bytes, image, size).map(worth_it)
+}
+
+/// The set that the bytes of the file at `path` are, if it is one of this image.
+pub(super) fn believe(
     path: &Path,
     bytes: &[u8],
-    memory: &MemoryState,
+    image: ImageId,
+    size: u64,
 ) -> Result<Option<WorkingSet>, SnapshotError> {
-    let path = path.to_owned();
-    let Saved { image, set } = match open_state(KIND, VERSION, bytes) {
-        Ok(saved) => saved,
-        Err(source) => return Err(SnapshotError::State { path, source }),
-    };
-    if image != memory.id {
+    let opened = open_state(KIND, VERSION, bytes);
+    let saved: Saved = opened.map_err(|source| SnapshotError::State {
+        path: path.to_owned(),
+        source,
+    })?;
+    if saved.image != image {
         // One that was recorded of the snapshot before.
         return Ok(None);
     }
-    set.check(memory.config.size)
-        .map_err(|what| SnapshotError::WorkingSet { path, what })?;
-    Ok(Some(set))
+    let checked = saved.set.check(size);
+    checked.map_err(|what| SnapshotError::WorkingSet {
+        path: path.to_owned(),
+        what,
+    })?;
+    Ok(Some(saved.set))
+}
+
+fn worth_it(set: Option<WorkingSet>) -> Option<WorkingSet> {
+    set.filter(|set| {
+        let (read, written) = set.bytes();
+        read.saturating_add(written) >= WORTH_IT
+    })
 }
 
 fn read_if_there(files: &SnapshotFiles) -> Result<Option<Vec<u8>>, SnapshotError> {

@@ -31,7 +31,8 @@ impl<'a, R: Read> Contents<'a, R> {
         let set = file(&mut reader, "a working set", working_set::MAX_SIZE)?;
         let working_set = (!set.is_empty()).then_some(set);
         if let Some(set) = &working_set {
-            let parsed = working_set::parse(Path::new("working-set"), set, &state.memory)?;
+            let (image, size) = (state.memory.id, state.memory.config.size);
+            let parsed = working_set::believe(Path::new("working-set"), set, image, size)?;
             if parsed.is_none() {
                 let what = "a working set of another snapshot";
                 return Err(SnapshotError::Contents(what.to_owned()));
