@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 use goldcrest_api::Fault;
 use goldcrest_boot::BootError;
@@ -43,6 +44,12 @@ impl Failure {
             status: USAGE,
             message,
         }
+    }
+
+    /// Something is wrong with what `path` has.
+    pub(crate) fn of(mut self, path: &Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
     }
 
     pub(crate) fn status(&self) -> u8 {

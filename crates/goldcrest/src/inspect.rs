@@ -12,6 +12,9 @@ pub(crate) fn inspect(image: &Path, format: Option<Protocol>) -> Result<u8, Fail
     if format.is_none() && snapshot::is_state(image) {
         return snapshot::info(image);
     }
+    if format.is_none() && snapshot::archive::is_archive(image) {
+        return snapshot::archive::info_without_key(image);
+    }
     let inspection = goldcrest_boot::inspect_as(&Image::open(image)?, format)?;
     print(format!("{inspection}").as_bytes())?;
     match inspection.problem {

@@ -1,5 +1,7 @@
 //! `goldcrest snapshot`.
 
+pub(crate) mod archive;
+
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use goldcrest_api::Socket;
 use goldcrest_monitor::{
     CloneConfig, Input, Machine, MonitorError, Notice, Output, PageServer, Rebinding,
-    RestoreConfig, SnapshotFiles, SnapshotInfo,
+    RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotReport,
 };
 use goldcrest_vcpu::kvm::Kvm;
 
@@ -32,9 +34,37 @@ pub(crate) fn snapshot(command: &SnapshotCommand) -> Result<u8, Failure> {
             socket,
             bases,
         } => serve(directory, bases, socket),
-        SnapshotCommand::Info { snapshot } if snapshot.is_dir() => info(&snapshot.join("state")),
-        SnapshotCommand::Info { snapshot } => info(snapshot),
-        SnapshotCommand::Verify { directory, bases } => verify(directory, bases),
+        SnapshotCommand::Info { snapshot, key } if archive::is_archive(snapshot) => {
+            archive::info(snapshot, key)
+        }
+        SnapshotCommand::Info { snapshot, key } => {
+            archive::refuse_key(snapshot, key)?;
+            match snapshot.is_dir() {
+                true => info(&snapshot.join("state")),
+                false => info(snapshot),
+            }
+        }
+        SnapshotCommand::Verify { snapshot, key, .. } if archive::is_archive(snapshot) => {
+            archive::verify(snapshot, key)
+        }
+        SnapshotCommand::Verify {
+            snapshot,
+            bases,
+            key,
+        } => {
+            archive::refuse_key(snapshot, key)?;
+            verify(snapshot, bases)
+        }
+        SnapshotCommand::Pack {
+            directory,
+            archive,
+            key,
+        } => archive::pack(directory, archive, key),
+        SnapshotCommand::Unpack {
+            archive,
+            directory,
+            key,
+        } => archive::unpack(archive, directory, key),
         SnapshotCommand::Flatten {
             directory,
             output,
@@ -56,31 +86,48 @@ fn verify(directory: &Path, bases: &Bases) -> Result<u8, Failure> {
 }
 
 fn flatten(directory: &Path, output: &Path, bases: &Bases) -> Result<u8, Failure> {
-    fs::create_dir_all(output).map_err(|source| {
-        Failure::failed(format_args!("cannot make {}", output.display()), source)
-    })?;
+    make(output)?;
     let from = SnapshotFiles::in_directory(directory);
     let to = SnapshotFiles::in_directory(output);
+    let made = with_progress(output, |progress| {
+        goldcrest_monitor::flatten(&from, &bases.base, &to, progress)
+    })?;
+    print(made_of(output, &made).as_bytes())
+}
+
+/// Makes the directory of a snapshot.
+fn make(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory).map_err(|source| {
+        Failure::failed(format_args!("cannot make {}", directory.display()), source)
+    })
+}
+
+/// Does what takes long, and says how much of it is done if somebody looks on.
+fn with_progress<T>(
+    what: &Path,
+    work: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, SnapshotError>,
+) -> Result<T, Failure> {
     let seen = io::stderr().is_terminal();
     let mut last = None;
-    let progress = |done: u64, all: u64| {
+    let done = work(&mut |done, all| {
         let percent = done.saturating_mul(100) / all.max(1);
         if seen && last.replace(percent) != Some(percent) {
-            say(&format!("\r{}: {percent} %", output.display()));
+            say(&format!("\r{}: {percent} %", what.display()));
         }
-    };
-    let made = goldcrest_monitor::flatten(&from, &bases.base, &to, progress);
+    });
     if seen {
         say("\n");
     }
-    let made = made.map_err(MonitorError::from)?;
-    let text = format!(
+    Ok(done.map_err(MonitorError::from)?)
+}
+
+fn made_of(path: &Path, made: &SnapshotReport) -> String {
+    format!(
         "{}: {} MiB of memory, of which {} KiB are not zeros\n",
-        output.display(),
+        path.display(),
         made.memory_size >> 20,
         made.memory_written >> 10
-    );
-    print(text.as_bytes())
+    )
 }
 
 fn restore(command: &RestoreCommand) -> Result<u8, Failure> {
@@ -161,27 +208,41 @@ fn rebind(options: &RestoreOptions) -> Vec<Rebinding> {
 
 /// Whether a file is the state of a machine, by how it begins.
 pub(crate) fn is_state(path: &Path) -> bool {
+    begins::<4>(path) == Some(*b"GCS1")
+}
+
+/// What a regular file begins with.
+fn begins<const N: usize>(path: &Path) -> Option<[u8; N]> {
     // A named pipe would have one wait for who writes to it.
     if !path.is_file() {
-        return false;
+        return None;
     }
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && magic == *b"GCS1"
+    let mut bytes = [0; N];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.is_ok().then_some(bytes)
 }
 
 /// Says what a state file has.
 pub(crate) fn info(state: &Path) -> Result<u8, Failure> {
     let info = SnapshotInfo::read(state).map_err(MonitorError::from)?;
+    let text = format!(
+        "{}: a machine that was saved\n{}",
+        state.display(),
+        description(&info)
+    );
+    print(text.as_bytes())
+}
+
+/// What a snapshot has, in lines.
+fn description(info: &SnapshotInfo) -> String {
     let since = info.saved_at.duration_since(UNIX_EPOCH);
     let (bytes, what) = match &info.base {
         None => (info.memory_written, "are not zeros"),
         Some(base) => (base.changed, "have changed"),
     };
     let mut text = format!(
-        "{}: a machine that was saved\n  identity  {}\n  saved at  {} s after 1970\n  CPUs      {}\n  \
+        "  identity  {}\n  saved at  {} s after 1970\n  CPUs      {}\n  \
          memory    {} MiB, of which {} KiB {what}\n",
-        state.display(),
         info.id,
         since.map_or(0, |since| since.as_secs()),
         info.cpus,
@@ -204,5 +265,5 @@ pub(crate) fn info(state: &Path) -> Result<u8, Failure> {
             device.end.escape_default()
         );
     }
-    print(text.as_bytes())
+    text
 }

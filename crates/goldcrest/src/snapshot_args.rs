@@ -41,16 +41,22 @@ pub(crate) enum SnapshotCommand {
     },
     /// Say what a snapshot has, and which files of this machine it would open
     Info {
-        /// The snapshot's directory, or its state file
+        /// The snapshot's directory, its state file, or an archive
         snapshot: PathBuf,
+
+        #[command(flatten)]
+        key: KeyFile,
     },
     /// Read all of a snapshot, and compare it with its checksums; with those that it is the difference to
     Verify {
-        /// The snapshot's directory
-        directory: PathBuf,
+        /// The snapshot's directory, or an archive: that by itself
+        snapshot: PathBuf,
 
         #[command(flatten)]
         bases: Bases,
+
+        #[command(flatten)]
+        key: KeyFile,
     },
     /// Make a full snapshot of one that is the difference to another
     Flatten {
@@ -63,6 +69,35 @@ pub(crate) enum SnapshotCommand {
         #[command(flatten)]
         bases: Bases,
     },
+    /// Put a snapshot into one file, compressed, and encrypted if there is a key
+    Pack {
+        /// The snapshot's directory
+        directory: PathBuf,
+
+        /// The archive, or - for the standard output
+        archive: PathBuf,
+
+        #[command(flatten)]
+        key: KeyFile,
+    },
+    /// Take a snapshot out of an archive
+    Unpack {
+        /// The archive, or - for the standard input
+        archive: PathBuf,
+
+        /// The snapshot's directory, which is made if it is not there
+        directory: PathBuf,
+
+        #[command(flatten)]
+        key: KeyFile,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct KeyFile {
+    /// The archive is encrypted with the key in this file: 32 bytes, or 64 hexadecimal digits
+    #[arg(long, value_name = "PATH")]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -34,10 +34,10 @@ use std::fs::File;
 pub use extents::{Extent, Extents, MAX_EXTENTS};
 pub use layers::Layers;
 pub(crate) use pages::{PageMap, mark_behind};
-pub use sink::Written;
+pub use sink::{ImageSink, Written};
 pub use trailer::{ImageId, check};
 pub use verify::verify;
-pub use write::{Changes, merge, write, write_changes};
+pub use write::{Changes, merge, read, write, write_changes};
 
 use crate::PAGE_SIZE;
 

@@ -88,9 +88,9 @@ pub use net::{NetConfig, NetLink};
 pub use options::OptionError;
 pub use outcome::Outcome;
 pub use snapshot::{
-    BaseInfo, DeviceInfo, PageServer, Rebinding, RestoreConfig, SnapshotError, SnapshotFiles,
-    SnapshotInfo, SnapshotKind, SnapshotReport, WallClock, flatten, memory_message,
-    parse_working_set,
+    ArchiveInfo, BaseInfo, DeviceInfo, PageServer, Rebinding, RestoreConfig, SnapshotError,
+    SnapshotFiles, SnapshotInfo, SnapshotKind, SnapshotReport, WallClock, archive_info, flatten,
+    memory_message, pack, pack_file, parse_working_set, unpack, verify_archive,
 };
 pub use solo5::{Solo5Backing, Solo5Config, parse_solo5_block, parse_solo5_net};
 pub use template::{Blank, CloneConfig, Pool, Spent, Template};

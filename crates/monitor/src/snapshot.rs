@@ -1,6 +1,7 @@
 //! A machine in files: [`Control::snapshot`](crate::Control::snapshot) writes them,
 //! [`Machine::restore`](crate::Machine::restore) makes a machine from them that goes on.
 
+mod archive;
 mod chain;
 mod description;
 mod error;
@@ -20,6 +21,7 @@ mod subject;
 mod take;
 mod working_set;
 
+pub use archive::{ArchiveInfo, archive_info, pack, pack_file, unpack, verify_archive};
 pub(crate) use chain::Chain;
 pub(crate) use description::{ConsoleEnd, Description, MetadataState, path_bytes};
 pub use error::SnapshotError;

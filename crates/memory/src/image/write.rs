@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 use super::pages::{PageMap, mark_behind};
 use super::sink::{Sink, Written};
-use super::{CHUNK, Extents, ImageId, Layers, Page, trailer};
+use super::{CHUNK, Extents, ImageId, Layers, Page, is_zero, trailer};
 use crate::{GuestRam, MemoryError, PAGE_SIZE, Tracker};
 
 /// Pages that are looked at together.
@@ -61,6 +62,44 @@ pub fn merge(
 ) -> Result<Written, MemoryError> {
     let size = layers.size();
     let mut sink = Sink::new(file, size).map_err(cannot_write)?;
+    let put = |offset, bytes: &[u8]| sink.put(offset, bytes.as_chunks().0).map_err(cannot_write);
+    each_run(layers, put, &mut progress)?;
+    trailer::write(file, size, id).map_err(cannot_write)?;
+    Ok(sink.finish())
+}
+
+/// Calls `each` with the pages of an image that are not zeros, in their order: their offset, and at most 1 MiB of them. What it
+/// is the difference to is not looked at.
+///
+/// # Errors
+///
+/// [`MemoryError::Image`] if it cannot be read, and what `each` says.
+pub fn read<E: From<MemoryError>>(
+    file: &Arc<File>,
+    size: u64,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let but_zeros = |offset: u64, bytes: &[u8]| {
+        let (pages, _) = bytes.as_chunks::<{ size_of::<Page>() }>();
+        let mut at = offset;
+        for run in pages.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+            if run.first().is_some_and(|page| !is_zero(page)) {
+                each(at, run.as_flattened())?;
+            }
+            at += size_of_val(run) as u64;
+        }
+        Ok(())
+    };
+    each_run(&Layers::new(file.clone(), size), but_zeros, &mut |_| {})
+}
+
+/// Calls `each` with the pages of layers that are not holes, and `progress` with the bytes of RAM that are done.
+fn each_run<E: From<MemoryError>>(
+    layers: &Layers,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), E> {
+    let size = layers.size();
     let mut buffer = vec![0; BATCH * size_of::<Page>()];
     let mut done = 0;
     while done < size {
@@ -72,13 +111,12 @@ pub fn merge(
             let bytes = buffer.get_mut(..count * size_of::<Page>());
             let bytes = bytes.unwrap_or_default();
             layers.read(offset, bytes).map_err(cannot_read)?;
-            sink.put(offset, bytes.as_chunks().0).map_err(cannot_write)
+            each(offset, bytes)
         })?;
         done += len;
         progress(done);
     }
-    trailer::write(file, size, id).map_err(cannot_write)?;
-    Ok(sink.finish())
+    Ok(())
 }
 
 fn cannot_read(source: io::Error) -> MemoryError {
@@ -223,10 +261,7 @@ impl Writer<'_> {
 }
 
 /// Calls `each` with the number of the first and the count of pages that are marked and lie together: [`BATCH`] at most.
-fn marked(
-    pages: &[bool],
-    mut each: impl FnMut(u64, usize) -> Result<(), MemoryError>,
-) -> Result<(), MemoryError> {
+fn marked<E>(pages: &[bool], mut each: impl FnMut(u64, usize) -> Result<(), E>) -> Result<(), E> {
     let mut first = 0;
     for run in pages.chunk_by(|a, b| a == b) {
         let mut at = first;

@@ -225,6 +225,37 @@ impl Chain {
     }
 }
 
+/// Refuses to have `files` replaced by a snapshot with this memory, if they are what it is the difference to, as far as that is
+/// found.
+pub(super) fn refuse_to_replace_base(
+    files: &SnapshotFiles,
+    memory: &MemoryState,
+) -> Result<(), SnapshotError> {
+    let there = read_state(&files.state).map(|state| state.memory.id);
+    let at = fs::metadata(&files.state);
+    let (mut from, mut next) = (files.clone(), memory.difference.clone());
+    for _ in 0..MAX_LEN {
+        let Some(difference) = next else {
+            break;
+        };
+        let base = difference.files(&from);
+        let same = match (fs::metadata(&base.state), &at) {
+            (Ok(base), Ok(there)) => is_same(&base, there),
+            _ => false,
+        };
+        if same || there.as_ref().is_ok_and(|there| *there == difference.base) {
+            return Err(SnapshotError::Base {
+                path: files.state.clone(),
+                what: "would be replaced, and the new snapshot needs it: write that elsewhere"
+                    .to_owned(),
+            });
+        }
+        next = read_state(&base.state).map_or(None, |state| state.memory.difference);
+        from = base;
+    }
+    Ok(())
+}
+
 fn too_many_runs(runs: usize) -> String {
     format!(
         "has changed, with those before it, in {runs} places, more than {MAX_RUNS}: make a full one"
@@ -277,4 +308,4 @@ fn relative(directory: &Path, to: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use goldcrest_archive::ArchiveError;
 use goldcrest_memory::MemoryError;
 use goldcrest_memory::image::ImageId;
 use goldcrest_mmds::MmdsError;
@@ -131,6 +132,12 @@ pub enum SnapshotError {
         /// What is wrong with it.
         what: String,
     },
+    /// An archive that is none, is damaged, or does not go with the key.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// An archive of something that no snapshot can be.
+    #[error("archive has {0}")]
+    Contents(String),
     /// A machine, or what was made for one, of another template.
     #[error("it was made for {}, the template's image is {expected}", of(*found))]
     NotOfTemplate {

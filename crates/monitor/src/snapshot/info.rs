@@ -98,7 +98,7 @@ impl SnapshotInfo {
         Ok((Self::of(&chain.state), chain.len() - 1))
     }
 
-    fn of(state: &MachineState) -> Self {
+    pub(super) fn of(state: &MachineState) -> Self {
         let devices = state.devices.iter().map(|device| DeviceInfo {
             id: device.id.clone(),
             kind: device.description.kind(),

@@ -64,9 +64,15 @@ impl<'a> Store<'a> {
 
     /// The image is whole, and `state` is the state: both become the snapshot that is there.
     pub(super) fn commit(self, state: &[u8]) -> Result<(), SnapshotError> {
+        let id = self.id;
+        self.commit_as(id, state)
+    }
+
+    /// As [`commit`](Self::commit), of an image that has another identity than the one that it was begun with.
+    pub(super) fn commit_as(self, id: ImageId, state: &[u8]) -> Result<(), SnapshotError> {
         let Self {
             files,
-            memory,
+            mut memory,
             mut state,
             ..
         } = {
@@ -78,10 +84,10 @@ impl<'a> Store<'a> {
             let synced = part.file.sync_all();
             synced.map_err(file_error("write", &part.path))?;
         }
+        memory.take_name(part_path(&files.memory, id))?;
         sync_directory(&files.memory)?;
         state.rename(&files.state)?;
         // From here on the new snapshot is the one, under whichever name its image has and whatever fails.
-        let mut memory = memory;
         memory.done = true;
         sync_directory(&files.state)?;
         memory.rename(&files.memory)?;
@@ -101,6 +107,20 @@ impl Part {
             path: path.to_owned(),
             done: false,
         })
+    }
+
+    /// Takes another name until it gets its own.
+    fn take_name(&mut self, path: PathBuf) -> Result<(), SnapshotError> {
+        if path == self.path {
+            return Ok(());
+        }
+        // A snapshot whose writer was killed may be there with its image under this name. It is the same image, and is not
+        // removed if this fails later.
+        let is_needed = path.exists();
+        fs::rename(&self.path, &path).map_err(file_error("write", &path))?;
+        self.path = path;
+        self.done = is_needed;
+        Ok(())
     }
 
     pub(super) fn rename(&mut self, to: &Path) -> Result<(), SnapshotError> {
@@ -128,6 +148,11 @@ pub(super) fn seal(state: &MachineState, files: &SnapshotFiles) -> Result<Vec<u8
 
 /// Reads a state file, and looks whether it can be one.
 pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
+    read_state_file(path).map(|(_, state)| state)
+}
+
+/// As [`read_state`]; also its bytes.
+pub(super) fn read_state_file(path: &Path) -> Result<(Vec<u8>, MachineState), SnapshotError> {
     let file = open_file(path)?;
     // With the room for one read, and for the one that finds the end.
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -140,7 +165,8 @@ pub(crate) fn read_state(path: &Path) -> Result<MachineState, SnapshotError> {
         let limit = "must be at most 64 MiB";
         return Err(super::state::impossible("size", bytes.len() as u64, limit));
     }
-    parse_state(path, &bytes)
+    let state = parse_state(path, &bytes)?;
+    Ok((bytes, state))
 }
 
 /// Looks whether the bytes of the file at `path` can be a state.

@@ -18,7 +18,7 @@ use crate::{MonitorError, generation};
 const KIND: &str = "working-set";
 const VERSION: u16 = 1;
 /// The most bytes of the file: more than extents need.
-const MAX_SIZE: u64 = 1 << 20;
+pub(super) const MAX_SIZE: u64 = 1 << 20;
 /// Sets of fewer bytes save less than what runs differ by (`ci/bench-working-set`).
 const WORTH_IT: u64 = 256 << 10;
 
@@ -49,14 +49,24 @@ pub(crate) fn load(
     files: &SnapshotFiles,
     memory: &MemoryState,
 ) -> Result<Option<WorkingSet>, SnapshotError> {
-    let path = files.working_set();
-    let bytes = match read(&path) {
-        Err(SnapshotError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        bytes => bytes?,
+    let Some(bytes) = read_if_there(files)? else {
+        return Ok(None);
     };
-    believe(&path, &bytes, memory.id, memory.config.size)
+    let (image, size) = (memory.id, memory.config.size);
+    believe(&files.working_set(), &bytes, image, size).map(worth_it)
+}
+
+/// The bytes of a snapshot's working set, if one was recorded of it.
+pub(super) fn load_bytes(
+    files: &SnapshotFiles,
+    memory: &MemoryState,
+) -> Result<Option<Vec<u8>>, SnapshotError> {
+    let Some(bytes) = read_if_there(files)? else {
+        return Ok(None);
+    };
+    let (image, size) = (memory.id, memory.config.size);
+    let set = believe(&files.working_set(), &bytes, image, size)?;
+    Ok(set.is_some().then_some(bytes))
 }
 
 /// The working set that a file with these bytes has, of an image with this identity and of `size` bytes of RAM. Nothing if
@@ -66,10 +76,11 @@ pub(crate) fn load(
 ///
 /// [`SnapshotError`] if it is none, is damaged, or has pages that the image has not.
 pub fn parse(bytes: &[u8], image: ImageId, size: u64) -> Result<Option<WorkingSet>, SnapshotError> {
-    believe(Path::new("working-set"), bytes, image, size)
+    believe(Path::new("working-set"), bytes, image, size).map(worth_it)
 }
 
-fn believe(
+/// The set that the bytes of the file at `path` are, if it is one of this image.
+pub(super) fn believe(
     path: &Path,
     bytes: &[u8],
     image: ImageId,
@@ -89,8 +100,21 @@ fn believe(
         path: path.to_owned(),
         what,
     })?;
-    let (read, written) = saved.set.bytes();
-    Ok((read.saturating_add(written) >= WORTH_IT).then_some(saved.set))
+    Ok(Some(saved.set))
+}
+
+fn worth_it(set: Option<WorkingSet>) -> Option<WorkingSet> {
+    set.filter(|set| {
+        let (read, written) = set.bytes();
+        read.saturating_add(written) >= WORTH_IT
+    })
+}
+
+fn read_if_there(files: &SnapshotFiles) -> Result<Option<Vec<u8>>, SnapshotError> {
+    match read(&files.working_set()) {
+        Err(SnapshotError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {

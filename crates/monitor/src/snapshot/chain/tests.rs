@@ -82,7 +82,7 @@ impl Drop for Paused {
     }
 }
 
-fn text(error: impl std::error::Error) -> String {
+pub(in crate::snapshot) fn text(error: impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -93,7 +93,7 @@ fn text(error: impl std::error::Error) -> String {
 }
 
 /// The directory `full`, and `one` and `two`, each the difference to the one before.
-fn chain() -> (TempDir, [SnapshotFiles; 3]) {
+pub(in crate::snapshot) fn chain() -> (TempDir, [SnapshotFiles; 3]) {
     let directory = tempfile::tempdir().unwrap();
     let all = ["full", "one", "two"].map(|name| files(&directory, name));
     Paused::new().save(&all[0], SnapshotKind::Full).unwrap();
@@ -119,7 +119,7 @@ fn ram(files: &SnapshotFiles) -> Vec<u8> {
     bytes
 }
 
-fn change(files: &SnapshotFiles, change: impl FnOnce(&mut MachineState)) {
+pub(in crate::snapshot) fn change(files: &SnapshotFiles, change: impl FnOnce(&mut MachineState)) {
     let mut state = read_state(&files.state).unwrap();
     change(&mut state);
     fs::write(&files.state, state.seal().unwrap()).unwrap();
