@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use goldcrest_monitor::{
-    Control, Image, Machine, MachineConfig, Output, RestoreConfig, SnapshotFiles, SnapshotKind,
-    StopReason, run as run_machine,
+    CloneConfig, Control, Image, Machine, MachineConfig, Output, RestoreConfig, SnapshotFiles,
+    SnapshotKind, StopReason, run as run_machine,
 };
 use goldcrest_vcpu::kvm::Kvm;
 use support::{Ended, assert_contains, file, goldcrest, run, skip_without_kvm, unikernel};
@@ -61,12 +61,19 @@ fn saved(directory: &Path) -> String {
     let (output, _capture) = Output::capture();
     let full = SnapshotFiles::in_directory(directory.join("full"));
     let config = RestoreConfig {
-        output,
+        machine: CloneConfig {
+            output,
+            ..CloneConfig::default()
+        },
         ..RestoreConfig::new(full)
     };
     let machine = Machine::restore(&Kvm::open().unwrap(), &config).unwrap();
     let machine = thread::spawn(move || machine.run());
-    save(&config.control, &directory.join("diff"), SnapshotKind::Diff);
+    save(
+        &config.machine.control,
+        &directory.join("diff"),
+        SnapshotKind::Diff,
+    );
     machine.join().unwrap().unwrap();
     option
 }
