@@ -18,6 +18,7 @@ pub mod access;
 pub mod saved;
 
 pub mod api;
+pub mod archive;
 pub mod boot_disk;
 pub mod bus;
 pub mod bzimage;
@@ -90,6 +91,7 @@ impl Target {
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
     Target::new("api", api::run),
+    Target::new("archive", archive::run),
     Target::new("boot_disk", boot_disk::run),
     Target::new("bus", bus::run),
     Target::new("bzimage", bzimage::run),

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 
+use goldcrest_archive::{Key, Writer};
 use goldcrest_bus::Device;
 use goldcrest_chipset::{I8042, Output, Rtc, Serial, SystemClock};
 use goldcrest_fuzz::{machine_state, state, working_set};
@@ -97,7 +98,7 @@ pub(crate) fn machine_seeds() -> Result<Seeds, Box<dyn Error>> {
         scope.spawn(|| machine.run().map(drop));
         save(&restored.machine.control, "changes", SnapshotKind::Diff)
     })?;
-    let mut seeds = Seeds::new();
+    let mut seeds = archive_seeds(&files("changes"))?;
     for name in ["full", "changes"] {
         let state = fs::read(files(name).state)?;
         for choice in [0, 0x80] {
@@ -113,6 +114,42 @@ pub(crate) fn machine_seeds() -> Result<Seeds, Box<dyn Error>> {
     ];
     for index in indexes {
         seeds.push(("machine_state", [&[machine_state::INDEX], index].concat()));
+    }
+    Ok(seeds)
+}
+
+/// Archives of a snapshot, and what is in them: as a whole, as a frame, as the bytes in the chunks.
+fn archive_seeds(files: &SnapshotFiles) -> Result<Seeds, Box<dyn Error>> {
+    let key = Key::new(&[0x4b; 32]);
+    let state = fs::read(&files.state)?;
+    let memory = fs::read(&files.memory)?;
+    let mut contents = (state.len() as u64).to_le_bytes().to_vec();
+    contents.extend(&state);
+    contents.extend([0; 8]);
+    for (number, page) in (0_u64..512).zip(memory.as_chunks::<4096>().0) {
+        if page.iter().any(|byte| *byte != 0) {
+            contents.extend((number * 4096).to_le_bytes());
+            contents.extend(4096_u64.to_le_bytes());
+            contents.extend(page);
+        }
+    }
+    contents.extend([0; 16]);
+    let mut seeds = Seeds::new();
+    for (choice, key) in [(0, None), (0x80, Some(&key))] {
+        let mut writer = Writer::with_id(Vec::new(), key, [0x1d; 16])?;
+        writer.put(&contents)?;
+        let archive = writer.finish()?;
+        if key.is_none() {
+            let len = u16::try_from(contents.len() >> 5)?.to_le_bytes();
+            let frame = archive.get(68..).unwrap_or_default();
+            seeds.push(("archive", [&[1], &len[..], frame].concat()));
+        }
+        seeds.push(("archive", [&[choice], &archive[..]].concat()));
+        seeds.push(("archive", [&[choice | 2], &contents[..]].concat()));
+        seeds.push((
+            "archive",
+            [&[choice | 3], b"some bytes, some bytes".as_slice()].concat(),
+        ));
     }
     Ok(seeds)
 }
