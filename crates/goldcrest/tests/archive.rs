@@ -5,7 +5,7 @@ mod support;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -25,18 +25,20 @@ fn with<'a>(arguments: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
     [arguments, options].concat()
 }
 
-/// Saves the machine that `control` is of once it has run a while, and ends it.
-fn save(control: &Control, directory: &Path, kind: SnapshotKind) {
+/// Saves the machine that `control` is of, and its disk as it is then, once it has run a while; and ends it.
+fn save(control: &Control, disk: &Path, directory: &Path, kind: SnapshotKind) {
     thread::sleep(Duration::from_millis(60));
     fs::create_dir(directory).unwrap();
     control.pause();
     let files = SnapshotFiles::in_directory(directory);
     control.snapshot(&files, kind).unwrap();
+    fs::copy(disk, directory.with_extension("disk")).unwrap();
     control.stop(StopReason::Escape);
 }
 
-/// The directories `full`, and `diff`, its difference, of a guest that works; and what it works on.
-fn saved(directory: &Path) -> String {
+/// The directories `full`, and `diff`, its difference, of a guest that works, and `full.disk` and `diff.disk`, what the
+/// disk was that it works on. Gives the path of that disk.
+fn saved(directory: &Path) -> PathBuf {
     let disk = directory.join("disk");
     fs::write(&disk, vec![0; 1 << 20]).unwrap();
     let option = disk.display().to_string();
@@ -55,7 +57,7 @@ fn saved(directory: &Path) -> String {
     config.memory.size = 32 << 20;
     let control = config.control.clone();
     let machine = thread::spawn(move || run_machine(&Kvm::open().unwrap(), &config));
-    save(&control, &directory.join("full"), SnapshotKind::Full);
+    save(&control, &disk, &directory.join("full"), SnapshotKind::Full);
     machine.join().unwrap().unwrap();
 
     let (output, _capture) = Output::capture();
@@ -71,11 +73,12 @@ fn saved(directory: &Path) -> String {
     let machine = thread::spawn(move || machine.run());
     save(
         &config.machine.control,
+        &disk,
         &directory.join("diff"),
         SnapshotKind::Diff,
     );
     machine.join().unwrap().unwrap();
-    option
+    disk
 }
 
 fn key(directory: &Path, name: &str, byte: u8) -> String {
@@ -92,7 +95,6 @@ fn a_guest_goes_on_from_archives_as_from_what_they_were_made_of() {
     }
     let directory = tempfile::tempdir().unwrap();
     let disk = saved(directory.path());
-    let as_it_was = fs::read(&disk).unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
     let (right, wrong) = (
         key(directory.path(), "key", 7),
@@ -135,7 +137,11 @@ fn a_guest_goes_on_from_archives_as_from_what_they_were_made_of() {
     }
     let mut sums = Vec::new();
     for from in ["diff", "elsewhere/diff", "full", "elsewhere/full"] {
-        fs::write(&disk, &as_it_was).unwrap();
+        let disk_then = directory
+            .path()
+            .join(from.trim_start_matches("elsewhere/"))
+            .with_extension("disk");
+        fs::copy(disk_then, &disk).unwrap();
         let ended = snapshot(&["restore", &at(from), "--timeout", "50"]);
         let ended = ended.expect(0);
         sums.push(ended.stdout.lines().last().unwrap().to_owned());
