@@ -1,15 +1,17 @@
 //! Devices of one's own in machines whose guests play a script.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use goldcrest_boot::Image;
 use goldcrest_bus::{Device, Effect, shared};
 use goldcrest_irq::{IrqLine, Msi, ioapic};
 use goldcrest_memory::GuestView;
 use goldcrest_monitor::{CustomDevice, MachineConfig, MonitorError, OnReset, Outcome, Place, run};
 use goldcrest_vcpu::scripted::{Scripted, Step};
+use support::image;
 
 const PORTS: Place = Place::Ports {
     first: 0x1000,
@@ -43,23 +45,8 @@ fn config(devices: Vec<CustomDevice>) -> MachineConfig {
     MachineConfig {
         devices,
         on_reset: OnReset::Reboot,
-        ..MachineConfig::new(Image::from_bytes("kernel", kernel()).unwrap())
+        ..MachineConfig::new(image(&[0xeb, 0xfe], &[], 0x1000)) // jmp .
     }
-}
-
-/// An ELF of one page, `jmp .` at 1 MiB; not that it runs: the script does all.
-fn kernel() -> Vec<u8> {
-    let mut elf = vec![0; 4098];
-    elf[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
-    elf[24..32].copy_from_slice(&0x10_0000_u64.to_le_bytes());
-    elf[32] = 64;
-    elf[54..58].copy_from_slice(&[56, 0, 1, 0]);
-    let header = [1 | 5 << 32, 4096, 0x10_0000, 0x10_0000, 2, 2_u64];
-    for (field, value) in elf[64..].chunks_mut(8).zip(header) {
-        field.copy_from_slice(&value.to_le_bytes());
-    }
-    elf[4096..].copy_from_slice(&[0xeb, 0xfe]);
-    elf
 }
 
 fn counters(writes: &Arc<AtomicU32>) -> Vec<CustomDevice> {

@@ -6,24 +6,21 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::fs;
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
-use goldcrest_boot::Image;
 use goldcrest_monitor::{
-    CloneConfig, Control, Machine, MachineConfig, MonitorError, Outcome, RestoreConfig,
-    SnapshotFiles, SnapshotInfo, SnapshotKind, StopReason, Template, flatten, run,
+    CloneConfig, MachineConfig, Outcome, RestoreConfig, SnapshotFiles, SnapshotInfo, SnapshotKind,
+    Template, flatten,
 };
 use goldcrest_vcpu::kvm::Kvm;
-use images::{ElfBuilder, R, W, X, direct_note, segment};
+use support::{Running, image, kvm};
 use tempfile::TempDir;
 
-const TABLE: u64 = 0x11_0000;
 const SIZE: u64 = 32 << 20;
 
 /// Computes a checksum over a table of 4 MiB that it changes here and there, 2^26 steps; ends with the low 8 bits as its
@@ -37,8 +34,8 @@ const SUM: &[u8] = &[
     0x05, 0x5f, 0xf3, 0x6e, 0x3c, // add eax, 1013904223
     0x89, 0xc3, // mov ebx, eax
     0xc1, 0xeb, 0x0c, // shr ebx, 12
-    0x31, 0x04, 0x9d, 0x00, 0x00, 0x11, 0x00, // xor [TABLE + 4 * rbx], eax
-    0x03, 0x14, 0x9d, 0x00, 0x00, 0x11, 0x00, // add edx, [TABLE + 4 * rbx]
+    0x31, 0x04, 0x9d, 0x00, 0x00, 0x11, 0x00, // xor [DATA + 4 * rbx], eax
+    0x03, 0x14, 0x9d, 0x00, 0x00, 0x11, 0x00, // add edx, [DATA + 4 * rbx]
     0xff, 0xc9, // dec ecx
     0x75, 0xde, // jnz next
     0x0f, 0xb6, 0xc2, // movzx eax, dl
@@ -64,76 +61,46 @@ fn compute() -> u32 {
     sum & 0xff
 }
 
-fn kvm() -> Option<Kvm> {
-    match Kvm::open() {
-        Ok(kvm) => Some(kvm),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
+/// A machine that computes.
+fn start(kvm: &Kvm, track_dirty: bool) -> Running {
+    let mut config = MachineConfig {
+        track_dirty,
+        ..MachineConfig::new(image(SUM, &[], 4 << 20))
+    };
+    config.memory.size = SIZE;
+    Running::start(kvm, config)
 }
 
-struct Running {
-    control: Arc<Control>,
-    thread: JoinHandle<Result<Outcome, MonitorError>>,
+fn restore(kvm: &Kvm, files: &SnapshotFiles, track_dirty: bool) -> Running {
+    let config = RestoreConfig {
+        track_dirty,
+        ..RestoreConfig::new(files.clone())
+    };
+    Running::restore(kvm, &config)
 }
 
-impl Running {
-    fn start(kvm: &Kvm, track_dirty: bool) -> Self {
-        let text = segment(R | X, 0x10_0000, SUM, 0x1000);
-        let data = segment(R | W, TABLE, &[], 4 << 20);
-        let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
-        let image = Image::from_bytes("guest", elf.build()).unwrap();
-        let mut config = MachineConfig {
-            track_dirty,
-            ..MachineConfig::new(image)
-        };
-        config.memory.size = SIZE;
-        let (kvm, control) = (kvm.clone(), config.control.clone());
-        Self {
-            control,
-            thread: thread::spawn(move || run(&kvm, &config)),
-        }
-    }
+/// Has it run for a moment, and pauses it.
+fn step(running: &Running) {
+    running.control.resume();
+    thread::sleep(Duration::from_millis(5));
+    running.control.pause();
+}
 
-    fn restore(kvm: &Kvm, files: &SnapshotFiles, track_dirty: bool) -> Self {
-        let config = RestoreConfig {
-            track_dirty,
-            ..RestoreConfig::new(files.clone())
-        };
-        let machine = Machine::restore(kvm, &config).unwrap();
-        Self {
-            control: config.machine.control.clone(),
-            thread: thread::spawn(move || machine.run()),
-        }
-    }
+fn save(running: &Running, files: &SnapshotFiles, kind: SnapshotKind) -> u64 {
+    running
+        .control
+        .snapshot(files, kind)
+        .unwrap()
+        .memory_written
+}
 
-    /// Has it run for a moment, and pauses it.
-    fn step(&self) {
-        self.control.resume();
-        thread::sleep(Duration::from_millis(5));
-        self.control.pause();
-    }
-
-    fn save(&self, files: &SnapshotFiles, kind: SnapshotKind) -> u64 {
-        self.control.snapshot(files, kind).unwrap().memory_written
-    }
-
-    fn end(self) {
-        self.control.stop(StopReason::Escape);
-        let outcome = self.thread.join().unwrap().unwrap();
-        assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome}");
-    }
-
-    fn finish(self) {
-        self.control.resume();
-        let outcome = self.thread.join().unwrap().unwrap();
-        assert!(
-            matches!(outcome, Outcome::Exit(sum) if sum == expected()),
-            "{outcome}"
-        );
-    }
+fn finish(running: Running) {
+    running.control.resume();
+    let outcome = running.outcome();
+    assert!(
+        matches!(outcome, Outcome::Exit(sum) if sum == expected()),
+        "{outcome}"
+    );
 }
 
 fn files(directory: &TempDir, name: &str) -> SnapshotFiles {
@@ -153,21 +120,21 @@ fn chain_and_full(kvm: &Kvm, track: bool, restored: bool) -> (TempDir, [Snapshot
     let directory = tempfile::tempdir().unwrap();
     let names = ["first", "one", "two", "full"].map(|name| files(&directory, name));
     let [first, one, two, full] = names;
-    let mut running = Running::start(kvm, track);
-    running.step();
-    let all = running.save(&first, SnapshotKind::Full);
+    let mut running = start(kvm, track);
+    step(&running);
+    let all = save(&running, &first, SnapshotKind::Full);
     assert!(all > 0 && all < 16 << 20, "{all}");
     if restored {
-        running.end();
-        running = Running::restore(kvm, &first, track);
+        running.stop();
+        running = restore(kvm, &first, track);
     }
-    running.step();
-    let changed = running.save(&one, SnapshotKind::Diff);
+    step(&running);
+    let changed = save(&running, &one, SnapshotKind::Diff);
     assert!(changed < 8 << 20, "{changed}");
-    running.step();
-    running.save(&two, SnapshotKind::Diff);
-    running.save(&full, SnapshotKind::Full);
-    running.end();
+    step(&running);
+    save(&running, &two, SnapshotKind::Diff);
+    save(&running, &full, SnapshotKind::Full);
+    running.stop();
     (directory, [two, full])
 }
 
@@ -181,9 +148,8 @@ fn a_chain_has_to_the_byte_what_a_full_snapshot_of_the_same_moment_has() {
         assert!(ram(&flat) == ram(&full), "{track} {restored}");
         assert_eq!(SnapshotInfo::verify_with(&chain, &[]).unwrap().1, 2);
         // A machine that is made of it, before it runs, has the same but for its identifier.
-        let machine = Running::restore(&kvm, &chain, false);
-        machine.finish();
-        Running::restore(&kvm, &flat, false).finish();
+        finish(restore(&kvm, &chain, false));
+        finish(restore(&kvm, &flat, false));
     }
 }
 
@@ -193,20 +159,20 @@ fn a_computation_goes_on_through_a_chain_that_grows() {
     for track in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let mut last = files(&directory, "0");
-        let mut running = Running::start(&kvm, track);
-        running.step();
-        running.save(&last, SnapshotKind::Full);
+        let mut running = start(&kvm, track);
+        step(&running);
+        save(&running, &last, SnapshotKind::Full);
         for number in 1..8 {
-            running.step();
+            step(&running);
             last = files(&directory, &number.to_string());
-            running.save(&last, SnapshotKind::Diff);
+            save(&running, &last, SnapshotKind::Diff);
             if number % 3 == 0 {
-                running.end();
-                running = Running::restore(&kvm, &last, track);
+                running.stop();
+                running = restore(&kvm, &last, track);
             }
         }
-        running.end();
-        Running::restore(&kvm, &last, false).finish();
+        running.stop();
+        finish(restore(&kvm, &last, false));
     }
 }
 
@@ -231,19 +197,19 @@ fn a_snapshot_that_fails_loses_no_change() {
     let directory = tempfile::tempdir().unwrap();
     let [first, next, full, flat] =
         ["first", "next", "full", "flat"].map(|name| files(&directory, name));
-    let running = Running::start(&kvm, true);
-    running.step();
-    running.save(&first, SnapshotKind::Full);
-    running.step();
+    let running = start(&kvm, true);
+    step(&running);
+    save(&running, &first, SnapshotKind::Full);
+    step(&running);
     // The state's name is a directory's, which shows when all is written and changes are counted anew.
     let failing = files(&directory, "failing");
     fs::create_dir_all(failing.state.join("there")).unwrap();
     let failed = running.control.snapshot(&failing, SnapshotKind::Diff);
     assert!(failed.is_err());
-    running.step();
-    running.save(&next, SnapshotKind::Diff);
-    running.save(&full, SnapshotKind::Full);
-    running.end();
+    step(&running);
+    save(&running, &next, SnapshotKind::Diff);
+    save(&running, &full, SnapshotKind::Full);
+    running.stop();
     flatten(&next, &[], &flat, |_, _| {}).unwrap();
     assert!(ram(&flat) == ram(&full));
 }

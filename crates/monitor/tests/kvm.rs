@@ -6,33 +6,28 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use goldcrest_boot::Image;
 use goldcrest_bus::shared;
 use goldcrest_chipset::DebugExit;
 use goldcrest_memory::GuestView;
 use goldcrest_monitor::{
     Control, CustomDevice, MachineConfig, MonitorError, Outcome, Place, StopReason, run,
 };
-use goldcrest_vcpu::kvm::Kvm;
-use images::{ElfBuilder, R, W, X, direct_note, segment};
+use support::DATA;
 
 /// What "at once" may take on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 /// Long enough for a guest that runs to count.
 const A_WHILE: Duration = Duration::from_millis(20);
 
-const COUNTER: u64 = 0x11_0000;
-
 /// Counts in memory for ever.
 const COUNT: [u8; 10] = [
-    0x48, 0xff, 0x04, 0x25, 0, 0, 0x11, 0, // inc qword [COUNTER]
+    0x48, 0xff, 0x04, 0x25, 0, 0, 0x11, 0, // inc qword [DATA]
     0xeb, 0xf6, // jmp .-8
 ];
 
@@ -42,13 +37,6 @@ const END: [u8; 10] = [
     0xb8, 4, 0, 0, 0,    // mov eax, 4
     0xef, // out dx, eax
 ];
-
-fn image(code: &[u8]) -> Image {
-    let text = segment(R | X, 0x10_0000, code, 0x1000);
-    let data = segment(R | W, COUNTER, &[], 0x1000);
-    let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
-    Image::from_bytes("guest", elf.build()).unwrap()
-}
 
 /// A machine that runs on a thread, and whose memory is looked at from here.
 struct Running {
@@ -60,17 +48,11 @@ struct Running {
 impl Running {
     /// A machine that counts. None where guests cannot run; says so.
     fn start(cpus: u32, timeout: Option<Duration>) -> Option<Self> {
-        Self::start_image(image(&COUNT), cpus, timeout)
+        Self::start_code(&COUNT, cpus, timeout)
     }
 
-    fn start_image(image: Image, cpus: u32, timeout: Option<Duration>) -> Option<Self> {
-        let kvm = match Kvm::open() {
-            Ok(kvm) => kvm,
-            Err(reason) => {
-                println!("skipped: {reason}");
-                return None;
-            }
-        };
+    fn start_code(code: &[u8], cpus: u32, timeout: Option<Duration>) -> Option<Self> {
+        let kvm = support::kvm()?;
         let memory = Arc::new(OnceLock::new());
         let (window, place) = (
             memory.clone(),
@@ -88,7 +70,7 @@ impl Running {
             cpus,
             timeout,
             devices: vec![device],
-            ..MachineConfig::new(image)
+            ..MachineConfig::new(support::image(code, &[], 0x1000))
         };
         Some(Self {
             control: config.control.clone(),
@@ -100,7 +82,7 @@ impl Running {
     fn count(&self) -> u64 {
         let mut bytes = [0; 8];
         if let Some(memory) = self.memory.get() {
-            memory.read(COUNTER, &mut bytes).unwrap();
+            memory.read(DATA, &mut bytes).unwrap();
         }
         u64::from_le_bytes(bytes)
     }
@@ -249,7 +231,7 @@ fn time_runs_out_for_a_machine_that_does_nothing_else() {
 #[test]
 fn a_guest_that_ends_ends_the_cpus_that_wait_too() {
     for cpus in [1, 2, 8] {
-        let Some(running) = Running::start_image(image(&END), cpus, None) else {
+        let Some(running) = Running::start_code(&END, cpus, None) else {
             return;
         };
         let outcome = running.outcome();

@@ -6,8 +6,7 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,32 +17,30 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use goldcrest_boot::Image;
 use goldcrest_memory::userfault::{Event, Userfault};
 use goldcrest_memory::{GuestRam, MemoryConfig};
 use goldcrest_monitor::{
     CloneConfig, Control, Machine, MachineConfig, MonitorError, Notice, Outcome, PageServer,
-    RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind, StopReason, run,
+    RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind, StopReason,
 };
 use goldcrest_vcpu::kvm::Kvm;
-use images::{ElfBuilder, R, W, X, direct_note, segment};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::Backlog;
+use support::{DATA, frozen, image};
 use tempfile::TempDir;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// How long anything may take.
 const SOON: Duration = Duration::from_secs(60);
-const TABLE: u64 = 0x11_0000;
 const PAGES: usize = 256;
 /// A page of the table that the guest reads after others.
-const LATER: u64 = TABLE + (100 << 12);
+const LATER: u64 = DATA + (100 << 12);
 
 /// Adds up the first bytes of the table's pages, and writes to each; ends with the low 8 bits as its status.
 const SUM: &[u8] = &[
     0x31, 0xd2, // xor edx, edx
-    0xbe, 0x00, 0x00, 0x11, 0x00, // mov esi, TABLE
+    0xbe, 0x00, 0x00, 0x11, 0x00, // mov esi, DATA
     0xb9, 0x00, 0x01, 0x00, 0x00, // mov ecx, PAGES
     // next:
     0x02, 0x16, // add dl, [rsi]
@@ -75,13 +72,7 @@ fn kvm() -> Option<Kvm> {
         println!("skipped: userfaultfd: {reason}");
         return None;
     }
-    match Kvm::open() {
-        Ok(kvm) => Some(kvm),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
+    support::kvm()
 }
 
 /// A snapshot of a machine that has not run its first instruction, and a place for a socket.
@@ -91,24 +82,11 @@ struct Saved {
 
 impl Saved {
     fn new(kvm: &Kvm) -> Self {
-        let text = segment(R | X, 0x10_0000, SUM, 0x1000);
-        let data = segment(R | W, TABLE, &table(), (PAGES << 12) as u64);
-        let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
-        let mut config = MachineConfig::new(Image::from_bytes("guest", elf.build()).unwrap());
+        let code = image(SUM, &table(), (PAGES << 12) as u64);
+        let mut config = MachineConfig::new(code);
         config.memory.size = 8 << 20;
-        config.control.pause();
-        let control = config.control.clone();
-        let kvm = kvm.clone();
-        let machine = thread::spawn(move || run(&kvm, &config));
-        let saved = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
-        control
-            .snapshot(&saved.files(), SnapshotKind::Full)
-            .unwrap();
-        control.stop(StopReason::Escape);
-        machine.join().unwrap().unwrap();
-        saved
+        let (directory, _) = frozen(kvm, config);
+        Self { directory }
     }
 
     fn files(&self) -> SnapshotFiles {

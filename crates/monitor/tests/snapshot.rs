@@ -6,23 +6,17 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use goldcrest_boot::Image;
 use goldcrest_monitor::{
-    Control, Machine, MachineConfig, MonitorError, Outcome, RestoreConfig, SnapshotError,
-    SnapshotFiles, SnapshotKind, StopReason, run,
+    MachineConfig, Outcome, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotKind,
 };
 use goldcrest_vcpu::kvm::Kvm;
-use images::{ElfBuilder, R, W, X, direct_note, segment};
-
-const TABLE: u64 = 0x11_0000;
+use support::{Running, image, kvm};
 
 /// Computes a checksum over a table that it changes, 2^22 steps; ends with the low 8 bits as its status.
 const SUM: &[u8] = &[
@@ -34,8 +28,8 @@ const SUM: &[u8] = &[
     0x05, 0x5f, 0xf3, 0x6e, 0x3c, // add eax, 1013904223
     0x89, 0xc3, // mov ebx, eax
     0xc1, 0xeb, 0x14, // shr ebx, 20
-    0x31, 0x04, 0x9d, 0x00, 0x00, 0x11, 0x00, // xor [TABLE + 4 * rbx], eax
-    0x03, 0x14, 0x9d, 0x00, 0x00, 0x11, 0x00, // add edx, [TABLE + 4 * rbx]
+    0x31, 0x04, 0x9d, 0x00, 0x00, 0x11, 0x00, // xor [DATA + 4 * rbx], eax
+    0x03, 0x14, 0x9d, 0x00, 0x00, 0x11, 0x00, // add edx, [DATA + 4 * rbx]
     0xff, 0xc9, // dec ecx
     0x75, 0xde, // jnz next
     0x0f, 0xb6, 0xc2, // movzx eax, dl
@@ -67,77 +61,38 @@ const WATCH: &[u8] = &[
     0xef, // out dx, eax
 ];
 
-fn image_of(code: &[u8]) -> Image {
-    let text = segment(R | X, 0x10_0000, code, 0x1000);
-    let data = segment(R | W, TABLE, &[], 0x4000);
-    let elf = ElfBuilder::new(0x10_0000, vec![text, data]).direct(&direct_note(0x10_0000));
-    Image::from_bytes("guest", elf.build()).unwrap()
+fn start(kvm: &Kvm, code: &[u8]) -> Running {
+    Running::start(kvm, MachineConfig::new(image(code, &[], 0x4000)))
 }
 
-fn image() -> Image {
-    image_of(SUM)
+fn restore(kvm: &Kvm, directory: &Path) -> Running {
+    let files = SnapshotFiles::in_directory(directory);
+    Running::restore(kvm, &RestoreConfig::new(files))
 }
 
-fn kvm() -> Option<Kvm> {
-    match Kvm::open() {
-        Ok(kvm) => Some(kvm),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
-}
-
-struct Running {
-    control: Arc<Control>,
-    thread: JoinHandle<Result<Outcome, MonitorError>>,
-}
-
-impl Running {
-    fn start(kvm: &Kvm) -> Self {
-        Self::start_image(kvm, image())
-    }
-
-    fn start_image(kvm: &Kvm, image: Image) -> Self {
-        let (kvm, config) = (kvm.clone(), MachineConfig::new(image));
-        Self {
-            control: config.control.clone(),
-            thread: thread::spawn(move || run(&kvm, &config)),
-        }
-    }
-
-    fn restore(kvm: &Kvm, directory: &Path) -> Self {
-        let config = RestoreConfig::new(SnapshotFiles::in_directory(directory));
-        let machine = Machine::restore(kvm, &config).unwrap();
-        Self {
-            control: config.machine.control.clone(),
-            thread: thread::spawn(move || machine.run()),
-        }
-    }
-
-    /// Saves it, and ends it.
-    fn save(self, directory: &Path) {
-        self.control.pause();
-        let files = SnapshotFiles::in_directory(directory);
-        let report = self.control.snapshot(&files, SnapshotKind::Full).unwrap();
-        assert_eq!(report.memory_size, 128 << 20);
-        self.control.stop(StopReason::Escape);
-        let outcome = self.thread.join().unwrap().unwrap();
-        assert!(matches!(outcome, Outcome::Stopped(_)), "{outcome}");
-    }
+/// Saves it, and ends it.
+fn save(running: Running, directory: &Path) {
+    running.control.pause();
+    let files = SnapshotFiles::in_directory(directory);
+    let report = running
+        .control
+        .snapshot(&files, SnapshotKind::Full)
+        .unwrap();
+    assert_eq!(report.memory_size, 128 << 20);
+    running.stop();
 }
 
 #[test]
 fn a_computation_goes_on_after_every_snapshot() {
     let Some(kvm) = kvm() else { return };
     let directory = tempfile::tempdir().unwrap();
-    let mut running = Running::start(&kvm);
+    let mut running = start(&kvm, SUM);
     for _ in 0..5 {
         thread::sleep(Duration::from_millis(10));
-        running.save(directory.path());
-        running = Running::restore(&kvm, directory.path());
+        save(running, directory.path());
+        running = restore(&kvm, directory.path());
     }
-    let outcome = running.thread.join().unwrap().unwrap();
+    let outcome = running.outcome();
     assert!(
         matches!(outcome, Outcome::Exit(sum) if sum == expected()),
         "{outcome}"
@@ -149,13 +104,12 @@ fn what_does_not_stand_still_is_not_saved() {
     let Some(kvm) = kvm() else { return };
     let directory = tempfile::tempdir().unwrap();
     let files = SnapshotFiles::in_directory(directory.path());
-    let running = Running::start(&kvm);
+    let running = start(&kvm, SUM);
     thread::sleep(Duration::from_millis(10));
     let error = running.control.snapshot(&files, SnapshotKind::Full);
     assert!(matches!(error, Err(SnapshotError::NotPaused)), "{error:?}");
     let control = running.control.clone();
-    control.stop(StopReason::Escape);
-    running.thread.join().unwrap().unwrap();
+    running.stop();
     let error = control.snapshot(&files, SnapshotKind::Full);
     assert!(matches!(error, Err(SnapshotError::NotRunning)), "{error:?}");
     assert_eq!(directory.path().read_dir().unwrap().count(), 0);
@@ -165,17 +119,17 @@ fn what_does_not_stand_still_is_not_saved() {
 fn a_guest_finds_another_generation_identifier_after_each_restore_and_not_before() {
     let Some(kvm) = kvm() else { return };
     let directory = tempfile::tempdir().unwrap();
-    let running = Running::start_image(&kvm, image_of(WATCH));
+    let running = start(&kvm, WATCH);
     thread::sleep(Duration::from_millis(20));
     // Paused and resumed, it is still the same run.
     running.control.pause();
     running.control.resume();
     thread::sleep(Duration::from_millis(20));
     assert!(!running.thread.is_finished());
-    running.save(directory.path());
+    save(running, directory.path());
     for _ in 0..2 {
-        let restored = Running::restore(&kvm, directory.path());
-        let outcome = restored.thread.join().unwrap().unwrap();
+        let restored = restore(&kvm, directory.path());
+        let outcome = restored.outcome();
         assert!(matches!(outcome, Outcome::Exit(7)), "{outcome}");
     }
 }

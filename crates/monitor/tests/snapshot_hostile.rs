@@ -6,28 +6,25 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::thread;
 
 use goldcrest_boot::Image;
 use goldcrest_monitor::{
     BalloonConfig, Machine, MachineConfig, RestoreConfig, SnapshotFiles, SnapshotInfo,
-    SnapshotKind, StopReason, balloon_device, entropy_device, run,
+    balloon_device, entropy_device,
 };
 use goldcrest_vcpu::scripted::Scripted;
-use images::{direct_note, unikernel};
 use proptest::prelude::*;
+use support::images::{direct_note, unikernel};
 
 /// A snapshot of a machine that was paused before it ran.
 fn snapshot() -> &'static (tempfile::TempDir, Vec<u8>) {
     static SAVED: OnceLock<(tempfile::TempDir, Vec<u8>)> = OnceLock::new();
     SAVED.get_or_init(|| {
-        let directory = tempfile::tempdir().unwrap();
         let note = direct_note(0x10_0000);
         let mut config = MachineConfig {
             cpus: 2,
@@ -39,13 +36,7 @@ fn snapshot() -> &'static (tempfile::TempDir, Vec<u8>) {
             ..MachineConfig::new(Image::from_bytes("kernel", unikernel(&note)).unwrap())
         };
         config.memory.size = 2 << 20;
-        let control = config.control.clone();
-        control.pause();
-        let machine = thread::spawn(move || run(&Scripted::new([]), &config));
-        let files = SnapshotFiles::in_directory(directory.path());
-        control.snapshot(&files, SnapshotKind::Full).unwrap();
-        control.stop(StopReason::Escape);
-        machine.join().unwrap().unwrap();
+        let (directory, files) = support::frozen(&Scripted::new([]), config);
         let state = fs::read(&files.state).unwrap();
         (directory, state)
     })

@@ -7,27 +7,24 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use goldcrest_boot::Image;
 use goldcrest_monitor::{
-    Control, Machine, MachineConfig, MonitorError, Outcome, RestoreConfig, SnapshotError,
-    SnapshotFiles, SnapshotInfo, SnapshotKind, StopReason, run,
+    Machine, MachineConfig, RestoreConfig, SnapshotError, SnapshotFiles, SnapshotInfo, SnapshotKind,
 };
 use goldcrest_vcpu::scripted::Scripted;
-use images::{ElfBuilder, R, W, X, direct_note, segment};
 use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use support::Running;
+use support::images::{ElfBuilder, R, W, X, direct_note, segment};
 use tempfile::TempDir;
 
 /// Tells a process of this test where it is to write a snapshot.
@@ -45,43 +42,28 @@ const FUTEX: i64 = 202;
 const WRITES: [i64; 3] = [1, 18, 77];
 const CHANGES: [i64; 3] = [74, 82, 257];
 
-/// A machine that is paused.
-struct Paused {
-    control: Arc<Control>,
-    thread: JoinHandle<Result<Outcome, MonitorError>>,
+/// A machine that is paused, with so many CPUs, and so many in each second page of some memory, which is therefore written
+/// piece by piece.
+fn paused(cpus: u32) -> Running {
+    let mut segments = vec![segment(R | X, 0x10_0000, &[0xf4], 0x1000)];
+    for at in (0x11_0000..0x12_0000).step_by(0x2000) {
+        let number = u8::try_from(cpus).unwrap();
+        segments.push(segment(R | W, at, &[number; 16], 0x1000));
+    }
+    let elf = ElfBuilder::new(0x10_0000, segments).direct(&direct_note(0x10_0000));
+    let mut config = MachineConfig {
+        cpus,
+        ..MachineConfig::new(Image::from_bytes("guest", elf.build()).unwrap())
+    };
+    config.memory.size = 2 << 20;
+    config.control.pause();
+    Running::start(&Scripted::new([]), config)
 }
 
-impl Paused {
-    /// With so many CPUs, and so many in each second page of some memory, which is therefore written piece by piece.
-    fn start(cpus: u32) -> Self {
-        let mut segments = vec![segment(R | X, 0x10_0000, &[0xf4], 0x1000)];
-        for at in (0x11_0000..0x12_0000).step_by(0x2000) {
-            let number = u8::try_from(cpus).unwrap();
-            segments.push(segment(R | W, at, &[number; 16], 0x1000));
-        }
-        let elf = ElfBuilder::new(0x10_0000, segments).direct(&direct_note(0x10_0000));
-        let mut config = MachineConfig {
-            cpus,
-            ..MachineConfig::new(Image::from_bytes("guest", elf.build()).unwrap())
-        };
-        config.memory.size = 2 << 20;
-        config.control.pause();
-        Self {
-            control: config.control.clone(),
-            thread: thread::spawn(move || run(&Scripted::new([]), &config)),
-        }
-    }
-
-    fn save(&self, directory: &Path) -> Result<(), SnapshotError> {
-        let files = SnapshotFiles::in_directory(directory);
-        let saved = self.control.snapshot(&files, SnapshotKind::Full);
-        saved.map(drop)
-    }
-
-    fn end(self) {
-        self.control.stop(StopReason::Escape);
-        self.thread.join().unwrap().unwrap();
-    }
+fn save(machine: &Running, directory: &Path) -> Result<(), SnapshotError> {
+    let files = SnapshotFiles::in_directory(directory);
+    let saved = machine.control.snapshot(&files, SnapshotKind::Full);
+    saved.map(drop)
 }
 
 /// The process that writes: this program once more, with this test alone.
@@ -90,13 +72,13 @@ fn writer() {
     let Some(directory) = std::env::var_os(WRITE_TO) else {
         return;
     };
-    let machine = Paused::start(NEW);
+    let machine = paused(NEW);
     // Whatever has to be set up is.
     let elsewhere = tempfile::tempdir().unwrap();
-    machine.save(elsewhere.path()).unwrap();
+    save(&machine, elsewhere.path()).unwrap();
     ptrace::traceme().unwrap();
     raise(Signal::SIGSTOP).unwrap();
-    let saved = machine.save(directory.as_ref());
+    let saved = save(&machine, directory.as_ref());
     std::process::exit(if saved.is_ok() { 0 } else { FAILED });
 }
 
@@ -208,9 +190,9 @@ fn wait() -> Option<WaitStatus> {
 /// A directory with the old snapshot in it.
 fn old_snapshot() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let machine = Paused::start(OLD);
-    machine.save(directory.path()).unwrap();
-    machine.end();
+    let machine = paused(OLD);
+    save(&machine, directory.path()).unwrap();
+    machine.stop();
     directory
 }
 
@@ -241,7 +223,7 @@ fn names(directory: &Path) -> Vec<String> {
 #[test]
 fn killed_at_any_system_call_it_leaves_the_old_snapshot_or_the_new_one() {
     let original = old_snapshot();
-    let next = Paused::start(NEXT);
+    let next = paused(NEXT);
     let mut left = Vec::new();
     loop {
         let directory = copy_of(&original);
@@ -255,10 +237,10 @@ fn killed_at_any_system_call_it_leaves_the_old_snapshot_or_the_new_one() {
         let when = format!("killed at call {}, which is {call}", left.len());
         left.push(whose(directory.path(), &when));
         // And it can be replaced by another.
-        next.save(directory.path()).unwrap();
+        save(&next, directory.path()).unwrap();
         assert_eq!(whose(directory.path(), &when), NEXT);
     }
-    next.end();
+    next.stop();
     println!("killed at each of {} system calls: {left:?}", left.len());
     assert!(left.is_sorted(), "the old one came back: {left:?}");
     assert!(left.contains(&OLD) && left.contains(&NEW), "{left:?}");

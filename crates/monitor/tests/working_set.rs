@@ -6,21 +6,18 @@
     reason = "tests"
 )]
 
-#[path = "../../boot/tests/images/mod.rs"]
-mod images;
+mod support;
 
 use std::fs;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
-use goldcrest_boot::Image;
 use goldcrest_monitor::{
     CloneConfig, Machine, MachineConfig, MonitorError, Notice, Outcome, RestoreConfig,
-    SnapshotFiles, SnapshotKind, StopReason, Template, run,
+    SnapshotFiles, Template,
 };
 use goldcrest_vcpu::kvm::Kvm;
-use images::{ElfBuilder, R, X, direct_note, segment};
 use nix::sys::resource::{UsageWho, getrusage};
+use support::image;
 use tempfile::TempDir;
 
 /// Pages that the guest writes to.
@@ -45,31 +42,14 @@ fn kvm() -> Option<Kvm> {
         println!("skipped: /proc/self/pagemap: {reason}");
         return None;
     }
-    match Kvm::open() {
-        Ok(kvm) => Some(kvm),
-        Err(reason) => {
-            println!("skipped: {reason}");
-            None
-        }
-    }
+    support::kvm()
 }
 
 /// A machine that has not run its first instruction.
 fn frozen(kvm: &Kvm) -> (TempDir, SnapshotFiles) {
-    let text = segment(R | X, 0x10_0000, TOUCH, 0x1000);
-    let elf = ElfBuilder::new(0x10_0000, vec![text]).direct(&direct_note(0x10_0000));
-    let mut config = MachineConfig::new(Image::from_bytes("guest", elf.build()).unwrap());
+    let mut config = MachineConfig::new(image(TOUCH, &[], 0x1000));
     config.memory.size = 32 << 20;
-    config.control.pause();
-    let control = config.control.clone();
-    let kvm = kvm.clone();
-    let machine = thread::spawn(move || run(&kvm, &config));
-    let directory = tempfile::tempdir().unwrap();
-    let files = SnapshotFiles::in_directory(directory.path());
-    control.snapshot(&files, SnapshotKind::Full).unwrap();
-    control.stop(StopReason::Escape);
-    machine.join().unwrap().unwrap();
-    (directory, files)
+    support::frozen(kvm, config)
 }
 
 fn record(kvm: &Kvm, files: &SnapshotFiles) {
