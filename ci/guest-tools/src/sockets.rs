@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept4, bind, connect, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept4, bind, connect, listen,
+    setsockopt, socket, sockopt,
 };
 
 /// The host, as the guest knows it, and any CID.
@@ -20,6 +21,8 @@ const ANY: u32 = u32::MAX;
 /// How long it may take until the other end is there.
 const PATIENCE: Duration = Duration::from_secs(300);
 const DESCRIPTORS: u64 = 10_000;
+/// After how long a TCP connection on which nothing comes is asked whether it is there.
+const KEEPALIVE_SECONDS: u32 = 5;
 
 /// Lets this process have as many descriptors as it may.
 pub fn allow_many() -> nix::Result<()> {
@@ -125,7 +128,14 @@ impl Connector {
                 Ok(socket.into())
             }
             Self::Unix(path) => Ok(File::from(OwnedFd::from(UnixStream::connect(path)?))),
-            Self::Tcp(address) => Ok(File::from(OwnedFd::from(TcpStream::connect(address)?))),
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
+                // Who only waits learns by this that the other end does not know the connection any more.
+                setsockopt(&stream, sockopt::KeepAlive, &true)?;
+                setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS)?;
+                setsockopt(&stream, sockopt::TcpKeepInterval, &KEEPALIVE_SECONDS)?;
+                Ok(File::from(OwnedFd::from(stream)))
+            }
             Self::Guest(path, port) => {
                 let mut stream = UnixStream::connect(path)?;
                 stream.write_all(format!("CONNECT {port}\n").as_bytes())?;

@@ -121,7 +121,8 @@ fn compare(round: usize, first: &mut Option<Resources>) -> Result<(), Failure> {
         thread::sleep(Duration::from_millis(10));
         now = Resources::now()?;
     }
-    println!("ROUND {round}: {now}");
+    // The guest may have been stopped in the middle of a line.
+    println!("\nROUND {round}: {now}");
     match now.is_more_than(before) {
         true => Err(format!("it was less after the first: {before}").into()),
         false => Ok(()),
