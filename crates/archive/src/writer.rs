@@ -1,6 +1,9 @@
 //! Making an archive.
 
 use std::io::Write;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::{mem, thread};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -9,13 +12,18 @@ use crate::cipher::{TAG_LEN, encrypt};
 use crate::header::{Header, ID_LEN};
 use crate::{ArchiveError, Key, MAX_CHUNK, frame};
 
-/// An archive that is being written.
+/// The most chunks that are compressed at once, which is the most that is in memory.
+const MOST_AT_ONCE: usize = 16;
+
+/// An archive that is being written. Chunks are compressed on as many threads as the host has CPUs for this process.
 pub struct Writer<'a, W> {
     to: W,
     key: Option<&'a Key>,
     header: Header,
     /// What has been put and is not written yet.
     buffer: Vec<u8>,
+    /// How much is compressed at once.
+    capacity: usize,
     /// Chunks that are written.
     number: u64,
     /// Bytes that are written.
@@ -52,10 +60,12 @@ impl<'a, W: Write> Writer<'a, W> {
     ) -> Result<Self, ArchiveError> {
         let header = Header::new(id, key)?;
         to.write_all(&header.0).map_err(ArchiveError::Write)?;
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             to,
             key,
-            buffer: Vec::with_capacity(MAX_CHUNK),
+            buffer: Vec::new(),
+            capacity: cpus.min(MOST_AT_ONCE) * MAX_CHUNK,
             number: 0,
             written: header.0.len() as u64,
             header,
@@ -69,10 +79,10 @@ impl<'a, W: Write> Writer<'a, W> {
     /// [`ArchiveError::Write`] if they cannot be written; the archive is of no use then.
     pub fn put(&mut self, mut bytes: &[u8]) -> Result<(), ArchiveError> {
         while !bytes.is_empty() {
-            if self.buffer.len() == MAX_CHUNK {
-                self.chunk(false)?;
+            if self.buffer.len() == self.capacity {
+                self.chunks(false)?;
             }
-            let len = bytes.len().min(MAX_CHUNK - self.buffer.len());
+            let len = bytes.len().min(self.capacity - self.buffer.len());
             let (now, rest) = bytes.split_at_checked(len).unwrap_or((bytes, &[]));
             self.buffer.extend_from_slice(now);
             bytes = rest;
@@ -86,7 +96,7 @@ impl<'a, W: Write> Writer<'a, W> {
     ///
     /// As for [`put`](Self::put).
     pub fn finish(mut self) -> Result<W, ArchiveError> {
-        self.chunk(true)?;
+        self.chunks(true)?;
         self.to.flush().map_err(ArchiveError::Write)?;
         Ok(self.to)
     }
@@ -96,14 +106,41 @@ impl<'a, W: Write> Writer<'a, W> {
         self.written
     }
 
-    fn chunk(&mut self, last: bool) -> Result<(), ArchiveError> {
+    /// Compresses what has been put, and writes it; with the last of all chunks, which may be empty.
+    fn chunks(&mut self, last: bool) -> Result<(), ArchiveError> {
+        let buffer = mem::take(&mut self.buffer);
+        let (first, rest) = buffer.split_at(buffer.len().min(MAX_CHUNK));
+        let frames: Vec<_> = thread::scope(|scope| {
+            let rest = rest.chunks(MAX_CHUNK);
+            let others: Vec<_> = rest
+                .map(|chunk| (chunk.len(), scope.spawn(|| frame::pack(chunk))))
+                .collect();
+            let first = (first.len(), frame::pack(first));
+            let others = others.into_iter().map(|(len, thread)| {
+                (
+                    len,
+                    thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                )
+            });
+            std::iter::once(first).chain(others).collect()
+        });
+        let count = frames.len();
+        for (at, (len, frame)) in frames.into_iter().enumerate() {
+            self.chunk(len, frame, last && at + 1 == count)?;
+        }
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes a chunk of so many bytes.
+    fn chunk(&mut self, len: usize, mut stored: Vec<u8>, last: bool) -> Result<(), ArchiveError> {
         let number = self.number;
         let too_large = |_| ArchiveError::TooLarge;
-        let mut stored = frame::pack(&self.buffer);
         let tag = self.key.map_or(0, |_| TAG_LEN);
         let mut head = Head {
             stored: u32::try_from(stored.len() + tag).map_err(too_large)?,
-            len: u32::try_from(self.buffer.len()).map_err(too_large)?,
+            len: u32::try_from(len).map_err(too_large)?,
             last,
             sum: 0,
         };
@@ -120,7 +157,6 @@ impl<'a, W: Write> Writer<'a, W> {
             self.to.write_all(bytes).map_err(ArchiveError::Write)?;
             self.written += bytes.len() as u64;
         }
-        self.buffer.clear();
         self.number += 1;
         Ok(())
     }

@@ -197,6 +197,23 @@ fn frames_that_lie_are_refused_before_they_take_memory() {
     assert!(unpack(&archive, 100, None).is_err());
 }
 
+/// Chunks are compressed at once, and are what they would be if each was alone.
+#[test]
+fn many_chunks_are_in_order() {
+    let bytes = text(5 * MAX_CHUNK + 77);
+    let mut writer = Writer::new(Vec::new(), None).unwrap();
+    for piece in bytes.chunks(300_007) {
+        writer.put(piece).unwrap();
+    }
+    let archive = writer.finish().unwrap();
+    let (_, chunks) = parts(&archive);
+    assert_eq!(chunks.len(), 6);
+    for (chunk, bytes) in chunks.iter().zip(bytes.chunks(MAX_CHUNK)) {
+        assert!(chunk[HEAD..] == parts(&pack(bytes, None)).1[0][HEAD..]);
+    }
+    assert!(unpack(&archive, bytes.len(), None).unwrap() == bytes);
+}
+
 /// Where the tool `zstd` is, it unpacks what is in the chunks.
 #[test]
 fn frames_are_standard_ones() {
