@@ -111,16 +111,19 @@ impl<'a, W: Write> Writer<'a, W> {
         let buffer = mem::take(&mut self.buffer);
         let (first, rest) = buffer.split_at(buffer.len().min(MAX_CHUNK));
         let frames: Vec<_> = thread::scope(|scope| {
-            let rest = rest.chunks(MAX_CHUNK);
-            let others: Vec<_> = rest
-                .map(|chunk| (chunk.len(), scope.spawn(|| frame::pack(chunk))))
-                .collect();
+            let start = |chunk| {
+                let thread = thread::Builder::new().spawn_scoped(scope, move || frame::pack(chunk));
+                (chunk, thread)
+            };
+            let others: Vec<_> = rest.chunks(MAX_CHUNK).map(start).collect();
             let first = (first.len(), frame::pack(first));
-            let others = others.into_iter().map(|(len, thread)| {
-                (
-                    len,
-                    thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                )
+            let others = others.into_iter().map(|(chunk, thread)| {
+                let frame = match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // The host has no thread for it.
+                    Err(_) => frame::pack(chunk),
+                };
+                (chunk.len(), frame)
             });
             std::iter::once(first).chain(others).collect()
         });
